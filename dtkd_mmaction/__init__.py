@@ -1,0 +1,16 @@
+"""Dual-teacher cross-architecture distillation for MMAction2.
+
+Importing the package mends the released stack (:mod:`.compat`) and registers
+everything in MMAction2's registries. A config pulls it in with
+``custom_imports = dict(imports=['dtkd_mmaction'])``.
+"""
+
+# ruff: noqa: E402
+from . import compat
+
+compat.apply()  # before anything imports mmaction.models
+
+from . import distillers, losses, modules
+from .version import __version__
+
+__all__ = ['__version__', 'distillers', 'losses', 'modules']

@@ -1,0 +1,232 @@
+"""What every distiller shares: a student, frozen teachers, bookkeeping."""
+from typing import Dict, List, Optional, Tuple
+
+import torch
+import torch.nn as nn
+from mmengine.logging import print_log
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from .feature_tap import Recording
+from .model_spec import (build_recognizer, check_spec, forget_pretraining,
+                         load_config, load_weights, set_num_classes)
+from .shared_clip import SharedClipPreprocessor
+from .teacher import FrozenTeacher, model_inputs, tap_recognizer
+
+
+class BaseDistiller(BaseModel):
+    """A stock student that learns from frozen stock teachers.
+
+    The student is the only model in here that a checkpoint, an optimizer or
+    DistributedDataParallel ever sees. Teachers are built when training
+    begins (or at the first use of :attr:`teachers`), so testing a config
+    neither builds nor downloads them.
+
+    Args:
+        student (dict): Model spec (``docs/configs.md``); its ``checkpoint``
+            is the initialisation.
+        teachers (dict[str, dict]): Name of the constructor's argument ->
+            model spec.
+        num_classes (int, optional): Classes of all heads, if the named
+            configs have others.
+
+    Attributes:
+        student (nn.Module): The stock recognizer.
+        student_tap (FeatureTap): Its tap.
+        num_classes (int): Width of the student's logits.
+    """
+
+    def __init__(self,
+                 student: dict,
+                 teachers: Dict[str, dict],
+                 num_classes: Optional[int] = None) -> None:
+        check_spec(student, 'model.student')
+        for argument, spec in teachers.items():
+            FrozenTeacher.check_spec(spec, f'model.{argument}')
+        config = load_config(student, 'model.student')
+        set_num_classes(config.model, num_classes)
+        if student.get('checkpoint'):
+            forget_pretraining(config.model)
+        recognizer = build_recognizer(config, 'model.student')
+
+        # A stock config's mixup/CutMix is applied once, to the shared clip.
+        preprocessor = recognizer.data_preprocessor
+        blending = getattr(preprocessor, 'blending', None)
+        if blending is not None:
+            preprocessor.blending = None
+        super().__init__(SharedClipPreprocessor(blending))
+
+        self.student = recognizer
+        self.student_spec = student
+        self.student_view, self.student_tap = tap_recognizer(
+            recognizer, student, config, 'model.student')
+        self.num_classes = self.student_tap.num_classes
+        if blending is not None and blending.num_classes != self.num_classes:
+            raise ValueError(
+                'model.student: its data_preprocessor.blending is made for '
+                f'{blending.num_classes} classes, its head for '
+                f'{self.num_classes}. model.num_classes sets both.')
+        self.teacher_specs = teachers
+        self._teachers_num_classes = num_classes
+        self._teachers_loaded = False
+        # Past nn.Module's registration: not in state_dict, optimizer or DDP.
+        self.__dict__['_teachers'] = {}
+        self._register_load_state_dict_pre_hook(accept_exported_student)
+
+    # Teachers
+
+    @property
+    def teachers(self) -> Dict[str, FrozenTeacher]:
+        """Short name (``'vit'``, ``'cnn'``) -> teacher, built at first use.
+
+        Raises:
+            ValueError: If a teacher cannot be built, cannot be loaded or has
+                other classes than the student.
+        """
+        self.build_teachers()
+        if not self._teachers_loaded:
+            for teacher in self._teachers.values():
+                teacher.load_checkpoint()
+            self._teachers_loaded = True
+        return self._teachers
+
+    def build_teachers(self) -> Dict[str, FrozenTeacher]:
+        """Build the teachers without their weights: shapes are known then."""
+        if self._teachers:
+            return self._teachers
+        device = next(self.student.parameters()).device
+        for argument, spec in self.teacher_specs.items():
+            key = f'model.{argument}'
+            teacher = FrozenTeacher(spec, self._teachers_num_classes, key)
+            if teacher.tap.num_classes != self.num_classes:
+                raise ValueError(
+                    f'{key} has {teacher.tap.num_classes} classes, '
+                    f'model.student has {self.num_classes}. All models must '
+                    'tell the same classes apart: train the teacher on the '
+                    "student's data set (stage one) and set "
+                    'model.num_classes, or cls_head.num_classes in its '
+                    'cfg_options.')
+            teacher.recognizer.to(device)
+            self._teachers[argument.replace('_teacher', '')] = teacher
+        return self._teachers
+
+    def init_weights(self) -> None:
+        """Initialise the student, load all checkpoints, build the teachers.
+
+        The runner calls this before the first step of a training, and never
+        in a test.
+        """
+        super().init_weights()
+        checkpoint = self.student_spec.get('checkpoint')
+        if checkpoint:
+            load_weights(self.student, checkpoint, 'model.student')
+        for name, teacher in self.teachers.items():
+            if same_backbone(self.student, teacher.recognizer):
+                print_log(
+                    f'model.student starts from the same weights as '
+                    f'{teacher.key}: their predictions do not differ, so '
+                    f'the {name} teacher has no weight in DATW at first. '
+                    'Start the student from its pre-training instead.',
+                    'current',
+                    level=30)
+
+    # One step
+
+    def student_forward(self, clips: Tensor,
+                        data_samples: list) -> Tuple[dict, Recording]:
+        """The student's own loss, and what its tap saw on the way.
+
+        Args:
+            clips (Tensor): (B, 1, 3, T, H, W), raw.
+            data_samples (list): B samples with labels.
+
+        Returns:
+            tuple[dict, Recording]: Stock losses, recorded features.
+        """
+        inputs = model_inputs(self.student, self.student_view, clips,
+                              data_samples)
+        with self.student_tap.record(inputs) as recording:
+            losses = self.student.loss(inputs, data_samples)
+        return losses, recording
+
+    def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:
+        """Losses of one batch; a distiller's one method of its own."""
+        raise NotImplementedError
+
+    def forward(self,
+                inputs: Tensor,
+                data_samples: Optional[list] = None,
+                mode: str = 'tensor',
+                **kwargs):
+        """MMEngine's entry: ``'loss'`` distils, all else is the student's."""
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        return self.student(inputs, data_samples, mode=mode, **kwargs)
+
+    def parse_losses(self, losses: Dict[str, Tensor]) -> tuple:
+        """Sum the losses, after a look at each.
+
+        Raises:
+            FloatingPointError: If one is not finite, with its name.
+        """
+        total, log_vars = super().parse_losses(losses)
+        if not torch.isfinite(total):
+            broken = {
+                name: float(value)
+                for name, value in log_vars.items()
+                if not torch.isfinite(value)
+            }
+            raise FloatingPointError(
+                f'Loss terms that are not finite: {broken}. All terms: '
+                f'{ {k: float(v) for k, v in log_vars.items()} }. A lower '
+                'learning rate, clip_grad or a lower loss_weight of that '
+                'term may help.')
+        return total, log_vars
+
+    def val_step(self, data: dict) -> list:
+        """The student's own: its preprocessor and its prediction."""
+        return self.student.val_step(data)
+
+    def test_step(self, data: dict) -> list:
+        """The student's own: its preprocessor and its prediction."""
+        return self.student.test_step(data)
+
+    # Teachers follow the device although they are no submodules.
+
+    def _apply(self, fn, *args, **kwargs) -> nn.Module:
+        for teacher in self._teachers.values():
+            teacher._apply(fn, *args, **kwargs)
+        return super()._apply(fn, *args, **kwargs)
+
+    def _set_device(self, device: torch.device) -> None:
+        for teacher in self._teachers.values():
+            teacher.recognizer._set_device(device)
+        super()._set_device(device)
+
+
+def labels_of(data_samples: list, device: torch.device) -> Tensor:
+    """Labels of a batch: (B,) classes, or (B, N) where blending mixed them."""
+    labels = torch.stack([sample.gt_label for sample in data_samples])
+    labels = labels.to(device)
+    return labels.squeeze(1) if labels.shape[1] == 1 else labels
+
+
+def same_backbone(student: nn.Module, teacher: nn.Module) -> bool:
+    """Whether two recognizers have equal weights below their heads."""
+    ours = dict(student.backbone.named_parameters())
+    theirs = dict(teacher.backbone.named_parameters())
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(weight, theirs[name]) for name, weight in ours.items())
+
+
+def accept_exported_student(state_dict: dict, prefix: str, *_) -> None:
+    """Let a distiller load what it exported, or any stock checkpoint.
+
+    A ``load_state_dict`` pre-hook: where no key is the distiller's own, all
+    are the student's.
+    """
+    keys: List[str] = [key for key in state_dict if key.startswith(prefix)]
+    if not any(key.startswith(f'{prefix}student.') for key in keys):
+        for key in keys:
+            state_dict[f'{prefix}student.{key[len(prefix):]}'] = \
+                state_dict.pop(key)

@@ -1,0 +1,160 @@
+"""The paper's method: two teachers, three losses (Eq. 14)."""
+from typing import Dict, Optional
+
+import torch
+from mmaction.registry import MODELS
+from torch import Tensor
+
+from ..modules import StructureDiscrepancyBranch
+from .base import BaseDistiller, labels_of
+from .feature_tap import Recording
+
+RKD_TEACHERS = ('vit', 'cnn', 'both')
+RKD_FEATURES = ('classifier_input', 'mean_patch')
+
+
+@MODELS.register_module()
+class DualTeacherDistiller(BaseDistiller):
+    """DT-KD: L_cls + alpha L_SR + beta L_SD + gamma L_RKD (Eq. 14).
+
+    Every loss is a dict with a ``loss_weight`` (alpha, beta, gamma), or
+    ``None`` to switch it off; one that is left out has its default weight. A
+    teacher that no loss needs is not run.
+
+    Args:
+        student (dict): Model spec (``docs/configs.md``).
+        vit_teacher (dict): Model spec.
+        cnn_teacher (dict): Model spec.
+        loss_sr (dict, optional): Distillation from both teachers' logits.
+            Defaults to :class:`DATWLoss` with weight 1.
+        loss_sd (dict, optional): Distillation of the teachers' feature
+            residual. Defaults to :class:`StructureDiscrepancyLoss` with
+            weight 1.
+        loss_rkd (dict, optional): Relations in the batch. Defaults to
+            :class:`RKDLoss` with weight 25.
+        branch (dict, optional): Options of
+            :class:`StructureDiscrepancyBranch`, which lives only while
+            ``loss_sd`` does.
+        rkd_teacher (str): Whose relations: ``'vit'``, ``'cnn'`` or
+            ``'both'`` (mean of the two). Defaults to ``'vit'``.
+        rkd_feature (str): What is related: the ``'classifier_input'`` (class
+            token or pooled map) or the ``'mean_patch'`` of the tapped grid.
+            Defaults to ``'classifier_input'``.
+        preset (str): Preset of ``loss_sr`` and ``loss_sd``: ``'corrected'``
+            (default) or ``'paper_literal'``.
+        num_classes (int, optional): Classes of all three heads, if the named
+            configs have others.
+    """
+
+    def __init__(self,
+                 student: dict,
+                 vit_teacher: dict,
+                 cnn_teacher: dict,
+                 loss_sr: Optional[dict] = dict(type='DATWLoss'),
+                 loss_sd: Optional[dict] = dict(
+                     type='StructureDiscrepancyLoss'),
+                 loss_rkd: Optional[dict] = dict(
+                     type='RKDLoss', loss_weight=25.0),
+                 branch: Optional[dict] = None,
+                 rkd_teacher: str = 'vit',
+                 rkd_feature: str = 'classifier_input',
+                 preset: str = 'corrected',
+                 num_classes: Optional[int] = None) -> None:
+        super().__init__(
+            student,
+            dict(vit_teacher=vit_teacher, cnn_teacher=cnn_teacher),
+            num_classes=num_classes)
+        for option, value, choices in (('rkd_teacher', rkd_teacher,
+                                        RKD_TEACHERS),
+                                       ('rkd_feature', rkd_feature,
+                                        RKD_FEATURES)):
+            if value not in choices:
+                raise ValueError(f'model.{option}={value!r}: choose one of '
+                                 f'{choices}.')
+        self.rkd_teachers = ('vit', 'cnn') if rkd_teacher == 'both' else (
+            rkd_teacher, )
+        self.rkd_feature = rkd_feature
+        self.loss_sr = self.loss_sd = self.loss_rkd = self.branch = None
+        if loss_sr is not None:
+            self.loss_sr = MODELS.build(
+                dict(dict(type='DATWLoss', preset=preset), **loss_sr))
+        if loss_sd is not None:
+            self._build_structure_discrepancy(
+                dict(
+                    dict(type='StructureDiscrepancyLoss', preset=preset),
+                    **loss_sd), branch or {})
+        if loss_rkd is not None:
+            self.loss_rkd = MODELS.build(dict(dict(type='RKDLoss'), **loss_rkd))
+
+    def _build_structure_discrepancy(self, loss_sd: dict,
+                                     branch: dict) -> None:
+        width = self.student_tap.grid_shape[0]
+        loss_class = MODELS.get(loss_sd['type'])
+        options = {k: v for k, v in loss_sd.items() if k != 'type'}
+        if loss_class.needs_channels(**options):
+            # Trainable projections belong to the optimizer from the start,
+            # so this is the one case that builds teachers here.
+            widths = {
+                name: teacher.tap.grid_shape[0]
+                for name, teacher in self.build_teachers().items()
+            }
+            loss_sd = dict(
+                loss_sd,
+                channels=dict(widths, student=width),
+                num_classes=self.num_classes)
+        self.loss_sd = MODELS.build(loss_sd)
+        self.branch = StructureDiscrepancyBranch(
+            width, self.loss_sd.target_width(width), **branch)
+
+    def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:
+        """All losses and monitors of one batch.
+
+        Args:
+            inputs (Tensor): Raw clips, (B, 1, 3, T, H, W).
+            data_samples (list): B samples with labels.
+
+        Returns:
+            dict[str, Tensor]: The student's stock losses, ``loss_sr``,
+                ``loss_sd``, ``loss_rkd`` (those switched on), and monitors,
+                whose names do not contain "loss".
+        """
+        losses, student = self.student_forward(inputs, data_samples)
+        taught = {
+            name: teacher(inputs)
+            for name, teacher in self.teachers.items()
+            if name in self._needed_teachers()
+        }
+        predicted = None
+        if self.loss_sd is not None:
+            predicted = self.branch(student.grid)  # Eq. 11
+
+        # Softmax, KL, quantiles and distances in float32 under AMP.
+        with torch.autocast(inputs.device.type, enabled=False):
+            if self.loss_sr is not None:
+                losses['loss_sr'] = self.loss_sr(
+                    student.logits,
+                    {name: taught[name].logits
+                     for name in taught})
+                losses.update(self.loss_sr.monitors)
+            if self.loss_sd is not None:
+                losses['loss_sd'] = self.loss_sd(
+                    predicted, taught['vit'].grid, taught['cnn'].grid,
+                    labels_of(data_samples, inputs.device))
+                losses.update(self.loss_sd.monitors)
+            if self.loss_rkd is not None:
+                losses['loss_rkd'] = sum(
+                    self.loss_rkd(
+                        self._relational_feature(student),
+                        self._relational_feature(taught[name]))
+                    for name in self.rkd_teachers) / len(self.rkd_teachers)
+        return losses
+
+    def _needed_teachers(self) -> tuple:
+        if self.loss_sr is not None or self.loss_sd is not None:
+            return ('vit', 'cnn')
+        return self.rkd_teachers if self.loss_rkd is not None else ()
+
+    def _relational_feature(self, recording: Recording) -> Tensor:
+        if self.rkd_feature == 'mean_patch':
+            return recording.grid.mean(dim=(2, 3, 4))
+        return recording.embedding

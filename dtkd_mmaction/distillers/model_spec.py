@@ -1,0 +1,192 @@
+"""From a model spec in a config to a stock MMAction2 recognizer.
+
+A spec is ``dict(cfg=..., checkpoint=..., view=..., tap=..., cfg_options=...)``
+(``docs/configs.md``). Only this room knows how MMAction2 builds a model and
+what its checkpoints look like.
+"""
+from typing import Dict, Optional
+
+import torch.nn as nn
+from mmaction.registry import MODELS
+from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor
+
+SPEC_KEYS = ('cfg', 'checkpoint', 'view', 'tap', 'cfg_options')
+
+
+def check_spec(spec: dict, key: str) -> None:
+    """Raise if a spec is not one; ``key`` is where the config has it."""
+    if not isinstance(spec, dict) or 'cfg' not in spec:
+        raise TypeError(
+            f"{key} must be a dict with a 'cfg' (a path, "
+            f"'mmaction::recognition/...py' or a model dict), got {spec!r}.")
+    unknown = set(spec) - set(SPEC_KEYS)
+    if unknown:
+        raise TypeError(f'{key} has unknown keys {sorted(unknown)}; known are '
+                        f'{list(SPEC_KEYS)}.')
+
+
+def load_config(spec: dict, key: str) -> Config:
+    """The whole config that a spec names, its ``cfg_options`` merged.
+
+    Args:
+        spec (dict): The model spec.
+        key (str): Where the config has it, for messages.
+
+    Returns:
+        Config: Has ``model``; for a named config also what else it has.
+    """
+    source = spec['cfg']
+    try:
+        if isinstance(source, dict):
+            config = Config(dict(model=ConfigDict(source).copy()))
+        elif '::' in source:
+            config = get_config(source)
+        else:
+            config = Config.fromfile(source)
+    except (OSError, ValueError, KeyError) as error:
+        raise type(error)(f'{key}.cfg={source!r} cannot be read: {error}. '
+                          "Give a path, 'mmaction::recognition/<family>/"
+                          "<config>.py' or a model dict.") from error
+    if 'model' not in config:
+        raise ValueError(f'{key}.cfg={source!r} has no `model`.')
+    options = {
+        name if name.split('.')[0] in config else f'model.{name}': value
+        for name, value in (spec.get('cfg_options') or {}).items()
+    }
+    config.merge_from_dict(options)
+    return config
+
+
+def set_num_classes(model: dict, num_classes: Optional[int]) -> None:
+    """Give the head, and any blending of labels, the number of classes."""
+    if num_classes is None:
+        return
+    model['cls_head']['num_classes'] = num_classes
+    blending = (model.get('data_preprocessor') or {}).get('blending')
+    for augment in (blending or {}).get('augments', [blending]):
+        if augment is not None:
+            augment['num_classes'] = num_classes
+
+
+def forget_pretraining(model: dict) -> None:
+    """Drop the weights that a stock backbone would download by itself.
+
+    They are replaced by the spec's checkpoint anyway.
+    """
+    backbone = model['backbone']
+    for name, value in (('pretrained', None), ('pretrained2d', False),
+                        ('clip_pretrained', False)):
+        if name in backbone:
+            backbone[name] = value
+    init_cfg = backbone.get('init_cfg')
+    if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
+        backbone.pop('init_cfg')
+
+
+def stock_clip(config: Config) -> Dict[str, int]:
+    """Frames and size of the clips that a stock config feeds its model.
+
+    Args:
+        config (Config): A whole config, or one that has a model only.
+
+    Returns:
+        dict: ``frames`` and ``size``; 16 and 224 where it does not say.
+    """
+    clip = dict(frames=16, size=224)
+    pipeline = config.get('train_pipeline') or config.get(
+        'test_pipeline') or []
+    for transform in pipeline:
+        name = transform['type']
+        if name == 'SampleFrames':
+            length = transform['clip_len']
+            # A 2-D recognizer samples single frames, one a "clip".
+            clip['frames'] = (
+                length if length > 1 else transform.get('num_clips', 1))
+        elif name in ('UniformSample', 'DenseSampleFrames'):
+            clip['frames'] = transform.get('num_clips', 1) * transform.get(
+                'clip_len', 1)
+        elif name == 'Resize' and isinstance(transform['scale'], (tuple, list)):
+            if transform['scale'][0] == transform['scale'][1]:
+                clip['size'] = transform['scale'][0]
+        elif name in ('RandomCrop', 'CenterCrop', 'ThreeCrop', 'TenCrop'):
+            size = transform.get('crop_size', transform.get('size'))
+            clip['size'] = size if isinstance(size, int) else size[0]
+    return clip
+
+
+def checkpoint_state_dict(checkpoint: dict) -> Dict[str, Tensor]:
+    """The weights in a checkpoint, however it wraps them."""
+    state_dict = checkpoint.get('state_dict', checkpoint)
+    return {
+        name[len('module.'):] if name.startswith('module.') else name: value
+        for name, value in state_dict.items()
+    }
+
+
+def load_weights(model: nn.Module, path: str, key: str) -> None:
+    """Load a checkpoint and say how much of it fitted.
+
+    Args:
+        model (nn.Module): A stock recognizer.
+        path (str): A path or a URL.
+        key (str): Where the config has the spec, for messages.
+
+    Raises:
+        ValueError: If it cannot be read or nothing in it fits the model.
+    """
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except Exception as error:
+        raise ValueError(
+            f'{key}.checkpoint={path!r} cannot be loaded: {error}') from error
+    offered = checkpoint_state_dict(checkpoint)
+    wanted = model.state_dict()
+    fitting = {
+        name: value
+        for name, value in offered.items()
+        if name in wanted and getattr(value, 'shape', None) ==
+        wanted[name].shape
+    }
+    missing = [name for name in wanted if name not in fitting]
+    report = (f'{key}.checkpoint={path!r}: {len(fitting)} of the '
+              f"model's {len(wanted)} tensors matched, {len(missing)} missing")
+    if not fitting:
+        hint = ('It is a checkpoint of a distiller: export its student with '
+                'tools/export_student.py.' if any(
+                    name.startswith('student.') for name in offered) else
+                'Is it a checkpoint of the model that `cfg` names?')
+        raise ValueError(f'{report}. The file holds {len(offered)} tensors '
+                         f'such as {list(offered)[:3]}, the model such as '
+                         f'{list(wanted)[:3]}. {hint}')
+    model.load_state_dict(fitting, strict=False)
+    if missing:
+        print_log(
+            f'{report} (kept as initialised): {missing[:8]}'
+            f'{" ..." if len(missing) > 8 else ""}',
+            'current',
+            level=30)
+    else:
+        print_log(report, 'current')
+
+
+def build_recognizer(config: Config, key: str) -> nn.Module:
+    """Build the ``model`` of a config as MMAction2 does.
+
+    Raises:
+        TypeError: If it is not a recognizer with a backbone and a head.
+    """
+    # A stock model's parts are looked up in the scope of MMAction2.
+    with DefaultScope.overwrite_default_scope('mmaction'):
+        recognizer = MODELS.build(config.model)
+    if not (hasattr(recognizer, 'backbone') and hasattr(
+            recognizer, 'cls_head')):
+        raise TypeError(
+            f'{key}.cfg names a {type(recognizer).__name__}. Student and '
+            'teachers are recognizers with a backbone and a cls_head '
+            '(Recognizer2D, Recognizer3D).')
+    return recognizer

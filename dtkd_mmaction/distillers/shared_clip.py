@@ -1,0 +1,68 @@
+"""The batch that all models of a distiller share: raw clips, blended once."""
+from typing import List, Optional, Union
+
+import torch
+from mmaction.registry import MODELS
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+
+
+@MODELS.register_module()
+class SharedClipPreprocessor(BaseDataPreprocessor):
+    """Stacks raw clips, moves them to the device and blends them.
+
+    Nothing is normalised here: every model does that itself, with its own
+    statistics, after its own view was cut.
+
+    Args:
+        blending (dict or callable, optional): Mixup/CutMix of MMAction2,
+            applied to the raw clips of a training batch. Defaults to None.
+    """
+
+    def __init__(self, blending: Optional[Union[dict, object]] = None) -> None:
+        super().__init__()
+        if isinstance(blending, dict):
+            blending = MODELS.build(blending)
+        self.blending = blending
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Make one batch of what the data loader collected.
+
+        Args:
+            data (dict): ``inputs``: B clips (1, 3, T, H, W) of a 3-D
+                pipeline or (T, 3, H, W) of a 2-D one, uint8, as a list or
+                stacked; ``data_samples``: B samples.
+            training (bool): Whether to blend.
+
+        Returns:
+            dict: ``inputs`` (B, 1, 3, T, H, W) and ``data_samples``.
+        """
+        data = self.cast_data(data)
+        clips = stack_clips(data['inputs'])
+        data_samples = data['data_samples']
+        if training and self.blending is not None:
+            clips, data_samples = self.blending(clips.float(), data_samples)
+        return dict(inputs=clips, data_samples=data_samples)
+
+
+def stack_clips(inputs: Union[Tensor, List[Tensor]]) -> Tensor:
+    """Clips of a 3-D or a 2-D pipeline as (B, 1, 3, T, H, W).
+
+    Raises:
+        ValueError: If they are of different sizes or not clips.
+    """
+    shapes = sorted({tuple(clip.shape) for clip in inputs})
+    if len(shapes) > 1:
+        raise ValueError(
+            f'The clips of a batch have the shapes {shapes}. Let '
+            'train_pipeline end in one size (a crop or Resize with '
+            'keep_ratio=False).')
+    clips = inputs if isinstance(inputs, Tensor) else torch.stack(inputs)
+    if clips.ndim == 5 and clips.shape[2] == 3:  # (B, T, 3, H, W)
+        clips = clips.transpose(1, 2).unsqueeze(1)
+    if clips.ndim != 6 or clips.shape[1:3] != (1, 3):
+        raise ValueError(
+            'train_pipeline must give clips of (1, 3, T, H, W) '
+            "(FormatShape 'NCTHW', num_clips=1) or (T, 3, H, W) "
+            f"(FormatShape 'NCHW'), found {shapes[0]}.")
+    return clips

@@ -1,0 +1,300 @@
+"""Structure Discrepancy-Aware Distillation (section 3.4, Eq. 8 to 10, 12).
+
+Read top-down: masks (Eq. 9 and 10), their intersection, the masked squared
+error (Eq. 12), then the class, whose forward is the whole of section 3.4
+apart from the branch (``modules/structure_discrepancy_branch.py``, Eq. 11).
+"""
+from typing import Dict, Optional
+
+import torch
+import torch.nn as nn
+from mmaction.registry import MODELS
+from torch import Tensor
+
+from ..modules.grid import GRIDS, align_grids
+from ..modules.projections import NORMS, PROJECTIONS, TeacherProjections
+from .kd import at_least_float32
+from .options import check_choice, preset_options
+
+RES_SCORES = ('l2', 'mean_abs', 'signed_mean', 'elementwise')
+ACT_SCORES = ('mean', 'mean_abs', 'mean_sq')
+QUANTILE_SCOPES = ('sample', 'frame', 'batch')
+MASK_COMBINES = ('and', 'or', 'res', 'act', 'none')
+EMPTY_POLICIES = ('fallback_res', 'skip')
+REDUCTIONS = ('masked_mean', 'sum_per_sample', 'mean_all')
+
+
+def residual_score(residual: Tensor, kind: str) -> Tensor:
+    """What Eq. 9 thresholds.
+
+    Args:
+        residual (Tensor): (B, C, T, H, W).
+        kind (str): ``'l2'``: norm over channels; ``'mean_abs'``;
+            ``'signed_mean'``: mean over channels, which keeps positive
+            differences only; ``'elementwise'``: the signed value itself, a
+            mask of its own for every channel.
+
+    Returns:
+        Tensor: (B, 1, T, H, W), or (B, C, T, H, W) for ``'elementwise'``.
+    """
+    if kind == 'elementwise':
+        return residual
+    if kind == 'l2':
+        return residual.norm(dim=1, keepdim=True)
+    if kind == 'mean_abs':
+        return residual.abs().mean(dim=1, keepdim=True)
+    return residual.mean(dim=1, keepdim=True)
+
+
+def activation_score(f_cnn: Tensor, kind: str) -> Tensor:
+    """What Eq. 10 thresholds: a mean over the CNN teacher's channels.
+
+    Args:
+        f_cnn (Tensor): (B, C, T, H, W), as the CNN teacher gave it.
+        kind (str): ``'mean'`` of the values, ``'mean_abs'`` or ``'mean_sq'``.
+
+    Returns:
+        Tensor: (B, 1, T, H, W).
+    """
+    if kind == 'mean_abs':
+        f_cnn = f_cnn.abs()
+    elif kind == 'mean_sq':
+        f_cnn = f_cnn.square()
+    return f_cnn.mean(dim=1, keepdim=True)
+
+
+def quantile_mask(score: Tensor, quantile: float, scope: str) -> Tensor:
+    """Positions above the quantile of their scope (Eq. 9 and 10).
+
+    Args:
+        score (Tensor): (B, C, T, H, W).
+        quantile (float): zeta or rho, in [0, 1].
+        scope (str): Positions that share a threshold: those of a
+            ``'sample'``, a ``'frame'`` or the whole ``'batch'``; channels
+            never share one.
+
+    Returns:
+        Tensor: Boolean, like ``score``. Where a scope is constant, nothing
+            lies above its quantile: then all of it counts.
+    """
+    batch, channels, frames, height, width = score.shape
+    if scope == 'batch':
+        rows = score.transpose(0, 1).reshape(1, channels, -1)
+    elif scope == 'sample':
+        rows = score.reshape(batch, channels, -1)
+    else:
+        rows = score.reshape(batch, channels * frames, -1)
+    threshold = torch.quantile(rows, quantile, dim=2, keepdim=True)
+    above = rows > threshold
+    above = torch.where(
+        above.any(dim=2, keepdim=True), above, rows >= threshold)
+    if scope == 'batch':
+        above = above.reshape(channels, batch, frames, height,
+                              width).transpose(0, 1)
+    return above.reshape(score.shape)
+
+
+def dual_mask(residual: Tensor,
+              f_cnn: Tensor,
+              zeta: float = 0.5,
+              rho: float = 0.5,
+              res_score: str = 'l2',
+              act_score: str = 'mean',
+              quantile_scope: str = 'sample',
+              mask_combine: str = 'and',
+              empty: str = 'fallback_res') -> Tensor:
+    """Where the residual is learnt: M_res and M_act (Eq. 9 and 10).
+
+    Args:
+        residual (Tensor): (B, C, T, H, W).
+        f_cnn (Tensor): The CNN teacher's own map, (B, C_cnn, T, H, W).
+        zeta (float): Quantile of the residual's score. Defaults to 0.5.
+        rho (float): Quantile of the activation's score. Defaults to 0.5.
+        res_score (str): See :func:`residual_score`.
+        act_score (str): See :func:`activation_score`.
+        quantile_scope (str): See :func:`quantile_mask`.
+        mask_combine (str): ``'and'`` (paper), ``'or'``, one mask alone
+            (``'res'``, ``'act'``), or ``'none'``: every position.
+        empty (str): For a sample whose masks do not meet:
+            ``'fallback_res'`` takes M_res, ``'skip'`` leaves it out.
+
+    Returns:
+        Tensor: Boolean, (B, 1, T, H, W) or, for an elementwise residual
+            score, (B, C, T, H, W).
+    """
+    residual_mask = quantile_mask(
+        residual_score(residual, res_score), zeta, quantile_scope)
+    if mask_combine == 'none':
+        return torch.ones_like(residual_mask)
+    if mask_combine == 'res':
+        return residual_mask
+    activation_mask = quantile_mask(
+        activation_score(f_cnn, act_score), rho, quantile_scope)
+    if mask_combine == 'act':
+        return activation_mask
+    if mask_combine == 'or':
+        return residual_mask | activation_mask
+    mask = residual_mask & activation_mask
+    if empty == 'fallback_res':
+        is_empty = ~mask.flatten(1).any(dim=1)
+        mask = torch.where(is_empty[:, None, None, None, None], residual_mask,
+                           mask)
+    return mask
+
+
+def structure_discrepancy_loss(predicted: Tensor,
+                               residual: Tensor,
+                               mask: Tensor,
+                               reduction: str = 'masked_mean') -> Tensor:
+    """Masked squared error between predicted and true residual (Eq. 12).
+
+    Args:
+        predicted (Tensor): (B, C, T, H, W).
+        residual (Tensor): (B, C, T, H, W).
+        mask (Tensor): Boolean, (B, 1 or C, T, H, W).
+        reduction (str): ``'masked_mean'``: mean over the kept elements of
+            each sample, so 1 for a unit error under any mask;
+            ``'sum_per_sample'``: their sum, as printed; ``'mean_all'``:
+            their sum over the number of all elements. Then the mean over
+            samples; one without a kept element counts as 0.
+
+    Returns:
+        Tensor: Scalar.
+    """
+    kept = mask.expand_as(residual).flatten(1)
+    # where, not a product: an infinite error outside the mask is no error
+    squared = torch.where(kept, (predicted - residual).flatten(1), 0).square()
+    per_sample = squared.sum(dim=1)
+    if reduction == 'masked_mean':
+        per_sample = per_sample / kept.sum(dim=1).clamp(min=1)
+    elif reduction == 'mean_all':
+        per_sample = per_sample / kept.shape[1]
+    return per_sample.mean()
+
+
+@MODELS.register_module()
+class StructureDiscrepancyLoss(nn.Module):
+    """L_SD: the branch's prediction against what ViT and CNN differ in.
+
+    Args:
+        loss_weight (float): beta of Eq. 14. Defaults to 1.0.
+        preset (str): The options to start from, a key of :attr:`PRESETS`:
+            ``'corrected'`` (default) or ``'paper_literal'``.
+        channels (dict, optional): Widths ``student``, ``vit`` and ``cnn``;
+            only for a ``phi`` that trains. The distiller fills it in.
+        num_classes (int, optional): Only for ``phi='probe'``; likewise.
+        **options: Any key of a preset, to override it: ``zeta``, ``rho``,
+            ``res_score``, ``act_score``, ``quantile_scope``,
+            ``mask_combine`` and ``empty`` as in :func:`dual_mask`,
+            ``reduction`` as in :func:`structure_discrepancy_loss`, ``phi``
+            and ``feat_norm`` as in
+            :class:`~dtkd_mmaction.modules.TeacherProjections`, ``grid`` as
+            in :func:`~dtkd_mmaction.modules.align_grids`.
+
+    Attributes:
+        monitors (dict): After a call, ``mask_kept`` (fraction of positions)
+            and ``residual_var`` (variance of the target: near zero means
+            that it has collapsed).
+    """
+
+    _SHARED = dict(
+        zeta=0.5,
+        rho=0.5,
+        act_score='mean',
+        quantile_scope='sample',
+        mask_combine='and',
+        grid='min')
+    PRESETS: Dict[str, dict] = dict(
+        corrected=dict(
+            **_SHARED,
+            res_score='l2',
+            empty='fallback_res',
+            phi='frozen_orthogonal',
+            feat_norm='layernorm_noaffine',
+            reduction='masked_mean'),
+        paper_literal=dict(
+            **_SHARED,
+            res_score='signed_mean',
+            empty='skip',
+            phi='learnable',
+            feat_norm='none',
+            reduction='sum_per_sample'))
+
+    def __init__(self,
+                 loss_weight: float = 1.0,
+                 preset: str = 'corrected',
+                 channels: Optional[Dict[str, int]] = None,
+                 num_classes: Optional[int] = None,
+                 **options) -> None:
+        super().__init__()
+        name = 'StructureDiscrepancyLoss'
+        options = preset_options(name, self.PRESETS, preset, options)
+        for option, choices in (('res_score', RES_SCORES), ('act_score',
+                                                            ACT_SCORES),
+                                ('quantile_scope', QUANTILE_SCOPES),
+                                ('mask_combine',
+                                 MASK_COMBINES), ('empty', EMPTY_POLICIES),
+                                ('reduction', REDUCTIONS), ('grid', GRIDS),
+                                ('phi', PROJECTIONS), ('feat_norm', NORMS)):
+            check_choice(name, option, options[option], choices)
+        for option in ('zeta', 'rho'):
+            if not 0 <= options[option] <= 1:
+                raise ValueError(f'{name}({option}={options[option]}): a '
+                                 'quantile lies between 0 and 1.')
+        self.loss_weight = loss_weight
+        self.grid = options.pop('grid')
+        self.reduction = options.pop('reduction')
+        self.projections = TeacherProjections(
+            options.pop('phi'), options.pop('feat_norm'), channels,
+            num_classes)
+        self.mask_options = options
+        self.monitors: Dict[str, Tensor] = {}
+
+    @classmethod
+    def needs_channels(cls, preset: str = 'corrected', **options) -> bool:
+        """Whether these options need the teachers' widths beforehand."""
+        options = {**cls.PRESETS.get(preset, {}), **options}
+        return TeacherProjections.needs_channels(
+            options.get('phi'), options.get('feat_norm'))
+
+    def target_width(self, student_channels: int) -> int:
+        """Channels of the residual: the student's, unless phi says else."""
+        if self.projections.mode == 'predictive':
+            return self.projections.cnn.out_channels
+        return student_channels
+
+    def forward(self,
+                predicted: Tensor,
+                f_vit: Tensor,
+                f_cnn: Tensor,
+                labels: Optional[Tensor] = None) -> Tensor:
+        """Weighted :func:`structure_discrepancy_loss`.
+
+        Args:
+            predicted (Tensor): The branch's output, (B, C, T, H, W).
+            f_vit (Tensor): The ViT teacher's map, (B, C_vit, T', H', W').
+            f_cnn (Tensor): The CNN teacher's map, (B, C_cnn, T'', H'', W'').
+            labels (Tensor, optional): (B,), only for ``phi='probe'``.
+
+        Returns:
+            Tensor: Scalar; with a phi that has a loss of its own, that is
+                added (it trains phi alone).
+        """
+        predicted, f_vit, f_cnn = (
+            at_least_float32(x)
+            for x in align_grids([predicted, f_vit.detach(),
+                                  f_cnn.detach()], self.grid))
+        projected = self.projections(f_vit, f_cnn, predicted.shape[1])
+        residual = projected[0] - projected[1]  # Eq. 8
+        own_loss = self.projections.own_loss(*projected, labels)
+        if self.projections.mode != 'learnable':
+            residual = residual.detach()
+        with torch.no_grad():
+            mask = dual_mask(residual, f_cnn, **self.mask_options)
+            self.monitors = dict(
+                mask_kept=mask.float().mean(), residual_var=residual.var())
+        loss = structure_discrepancy_loss(predicted, residual, mask,
+                                          self.reduction)
+        if own_loss is not None:
+            loss = loss + own_loss
+        return self.loss_weight * loss

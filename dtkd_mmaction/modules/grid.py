@@ -1,0 +1,45 @@
+"""Bringing feature maps of different sizes onto one (T, H, W) grid."""
+from typing import List, Sequence, Tuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+GRIDS = ('min', 'student', 'vit')
+
+
+def resize_grid(feature_map: Tensor, grid: Tuple[int, int, int]) -> Tensor:
+    """Resize a map: average over cells to shrink, interpolate to grow.
+
+    Args:
+        feature_map (Tensor): (B, C, T, H, W).
+        grid (tuple[int, int, int]): Wanted (T, H, W).
+
+    Returns:
+        Tensor: (B, C, *grid).
+    """
+    grid = tuple(grid)
+    pooled = tuple(map(min, feature_map.shape[2:], grid))
+    if pooled != tuple(feature_map.shape[2:]):
+        feature_map = F.adaptive_avg_pool3d(feature_map, pooled)
+    if pooled != grid:
+        feature_map = F.interpolate(
+            feature_map, size=grid, mode='trilinear', align_corners=False)
+    return feature_map
+
+
+def align_grids(maps: Sequence[Tensor], grid: str = 'min') -> List[Tensor]:
+    """Bring maps onto one grid.
+
+    Args:
+        maps (Sequence[Tensor]): Each (B, C_i, T_i, H_i, W_i): the student's
+            first, then the ViT teacher's, then others.
+        grid (str): ``'min'``: the element-wise minimum of all grids;
+            ``'student'`` or ``'vit'``: the grid of that map.
+
+    Returns:
+        list[Tensor]: Each (B, C_i, T, H, W).
+    """
+    shapes = [tuple(feature_map.shape[2:]) for feature_map in maps]
+    common = dict(
+        min=tuple(map(min, *shapes)), student=shapes[0], vit=shapes[1])[grid]
+    return [resize_grid(feature_map, common) for feature_map in maps]
