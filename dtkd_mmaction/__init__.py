@@ -10,7 +10,9 @@ from . import compat
 
 compat.apply()  # before anything imports mmaction.models
 
-from . import distillers, losses, modules
+from . import datasets, distillers, engine, losses, modules
 from .version import __version__
 
-__all__ = ['__version__', 'distillers', 'losses', 'modules']
+__all__ = [
+    '__version__', 'datasets', 'distillers', 'engine', 'losses', 'modules'
+]

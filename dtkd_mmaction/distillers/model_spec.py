@@ -4,6 +4,7 @@ A spec is ``dict(cfg=..., checkpoint=..., view=..., tap=..., cfg_options=...)``
 (``docs/configs.md``). Only this room knows how MMAction2 builds a model and
 what its checkpoints look like.
 """
+import glob
 from typing import Dict, Optional
 
 import torch.nn as nn
@@ -128,19 +129,36 @@ def checkpoint_state_dict(checkpoint: dict) -> Dict[str, Tensor]:
     }
 
 
+def find_checkpoint(path: str) -> str:
+    """The one file that a pattern such as ``work_dirs/x/best_*.pth`` names.
+
+    Raises:
+        FileNotFoundError: If none or several match.
+    """
+    if '*' not in path:
+        return path
+    matches = sorted(glob.glob(path))
+    if len(matches) != 1:
+        raise FileNotFoundError(
+            f'the pattern matches {matches or "no file"}, one is needed. '
+            'Teachers are trained first (configs/teachers)')
+    return matches[0]
+
+
 def load_weights(model: nn.Module, path: str, key: str) -> None:
     """Load a checkpoint and say how much of it fitted.
 
     Args:
         model (nn.Module): A stock recognizer.
-        path (str): A path or a URL.
+        path (str): A path, a URL or a pattern (:func:`find_checkpoint`).
         key (str): Where the config has the spec, for messages.
 
     Raises:
         ValueError: If it cannot be read or nothing in it fits the model.
     """
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+        checkpoint = CheckpointLoader.load_checkpoint(
+            find_checkpoint(path), map_location='cpu')
     except Exception as error:
         raise ValueError(
             f'{key}.checkpoint={path!r} cannot be loaded: {error}') from error

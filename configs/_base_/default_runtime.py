@@ -1,0 +1,7 @@
+_base_ = 'mmaction::_base_/default_runtime.py'
+
+# Mends the released stack and registers the plugin. A config that sets
+# custom_imports itself must repeat it: lists are replaced, not merged.
+custom_imports = dict(imports=['dtkd_mmaction'], allow_failed_imports=False)
+
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))

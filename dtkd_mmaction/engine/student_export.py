@@ -1,0 +1,80 @@
+"""A distiller's checkpoint and config, reduced to the stock student's."""
+from mmengine.config import Config
+
+from ..distillers.model_spec import load_config, set_num_classes
+from ..version import __version__
+
+STUDENT = 'student.'
+# What a config needs to test and to deploy a model, and nothing that names
+# this plugin.
+KEPT_SECTIONS = ('default_scope', 'default_hooks', 'env_cfg', 'log_level',
+                 'log_processor', 'visualizer', 'vis_backends',
+                 'test_pipeline', 'test_dataloader', 'test_evaluator',
+                 'test_cfg')
+
+
+def is_distiller_checkpoint(checkpoint: dict) -> bool:
+    """Whether it holds a student among other things."""
+    return any(
+        name.startswith(STUDENT) for name in checkpoint.get('state_dict', {}))
+
+
+def student_checkpoint(checkpoint: dict) -> dict:
+    """The student alone, as MMAction2 itself would have saved it.
+
+    Args:
+        checkpoint (dict): As a runner saves it for a distiller. Under EMA
+            its ``state_dict`` holds the averaged weights, so the student has
+            those that were evaluated.
+
+    Returns:
+        dict: ``meta`` and ``state_dict`` of the stock model; no optimizer,
+            no training-only module. ``meta['cfg']`` is the text of
+            :func:`student_config`.
+
+    Raises:
+        ValueError: If there is no student in it.
+    """
+    if not is_distiller_checkpoint(checkpoint):
+        raise ValueError(
+            'There is no student in this checkpoint: its keys, such as '
+            f'{list(checkpoint.get("state_dict", checkpoint))[:3]}, do not '
+            f'start with {STUDENT!r}. A stock checkpoint needs no export.')
+    meta = dict(checkpoint.get('meta', {}), distilled_by=f'dtkd_mmaction '
+                f'{__version__}')
+    if 'cfg' in meta:
+        meta['cfg'] = student_config(
+            Config.fromstring(meta['cfg'], '.py')).pretty_text
+    return dict(
+        meta=meta,
+        state_dict={
+            name[len(STUDENT):]: value
+            for name, value in checkpoint['state_dict'].items()
+            if name.startswith(STUDENT)
+        })
+
+
+def student_config(config: Config) -> Config:
+    """The config with which plain MMAction2 tests the exported student.
+
+    Args:
+        config (Config): A distillation config.
+
+    Returns:
+        Config: The stock model with its test data; it does not import this
+            package.
+    """
+    spec = config.model.student
+    model = load_config(spec, 'model.student').model
+    set_num_classes(model, config.model.get('num_classes'))
+    sections = {
+        name: config[name]
+        for name in KEPT_SECTIONS if config.get(name) is not None
+    }
+    dataset = (sections.get('test_dataloader') or {}).get('dataset', {})
+    if dataset.get('type') == 'CheckedVideoDataset':
+        dataset = dict(dataset, type='VideoDataset')
+        dataset.pop('max_unreadable', None)
+        sections['test_dataloader'] = dict(
+            sections['test_dataloader'], dataset=dataset)
+    return Config(dict(model=model, **sections))
