@@ -493,8 +493,7 @@ def amp_on_cpu() -> None:
             self.cast_dtype = torch.bfloat16
             _notice(
                 'No accelerator found: AMP trains in bfloat16 on the CPU, '
-                f'without loss scaling (dtype={dtype} and '
-                f'loss_scale={loss_scale} are not used).'
+                'without loss scaling, whatever dtype and loss_scale say.'
             )
 
         return init
