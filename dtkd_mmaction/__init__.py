@@ -14,5 +14,10 @@ from . import datasets, distillers, engine, losses, modules
 from .version import __version__
 
 __all__ = [
-    '__version__', 'datasets', 'distillers', 'engine', 'losses', 'modules'
+    '__version__',
+    'datasets',
+    'distillers',
+    'engine',
+    'losses',
+    'modules',
 ]

@@ -1,8 +1,9 @@
 # Table 1, row X3D-S: X3D-S from MViTv2-S and X3D-M on HMDB51.
 # Stage one first: configs/teachers/{mvitv2_s,x3d_m}_hmdb51.py.
 _base_ = [
-    '../_base_/datasets/hmdb51_eval160.py', '../_base_/schedules/sgd_50e.py',
-    '../_base_/distill_runtime.py'
+    '../_base_/datasets/hmdb51_eval160.py',
+    '../_base_/schedules/sgd_50e.py',
+    '../_base_/distill_runtime.py',
 ]
 
 model = dict(
@@ -14,18 +15,23 @@ model = dict(
         checkpoint='https://download.openmmlab.com/mmaction/v1.0/recognition/'
         'x3d/facebook/x3d_s_13x6x1_facebook-kinetics400-rgb_20201027-'
         '623825a0.pth',
-        view=dict(frames=16, size=160)),
+        view=dict(frames=16, size=160),
+    ),
     vit_teacher=dict(
         cfg='mmaction::recognition/mvit/'
         'mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb.py',
         checkpoint='work_dirs/mvitv2_s_hmdb51/best_acc_top1_epoch_*.pth',
-        view=dict(frames=16, size=224)),
+        view=dict(frames=16, size=224),
+    ),
     cnn_teacher=dict(
         cfg='mmaction::recognition/x3d/'
         'x3d_m_16x5x1_facebook-kinetics400-rgb.py',
         checkpoint='work_dirs/x3d_m_hmdb51/best_acc_top1_epoch_*.pth',
-        view=dict(frames=16, size=224)),
+        view=dict(frames=16, size=224),
+    ),
     loss_sr=dict(type='DATWLoss', loss_weight=1.0, tau=4.0),
     loss_sd=dict(
-        type='StructureDiscrepancyLoss', loss_weight=1.0, zeta=0.5, rho=0.5),
-    loss_rkd=dict(type='RKDLoss', loss_weight=25.0, gather=True))
+        type='StructureDiscrepancyLoss', loss_weight=1.0, zeta=0.5, rho=0.5
+    ),
+    loss_rkd=dict(type='RKDLoss', loss_weight=25.0, gather=True),
+)

@@ -1,15 +1,20 @@
 # Stage one: the ViT teacher MViTv2-S, fine-tuned from Kinetics-400.
 _base_ = [
-    'mmaction::_base_/models/mvit_small.py', '../_base_/datasets/hmdb51.py',
-    '../_base_/schedules/adamw_50e.py', '../_base_/default_runtime.py'
+    'mmaction::_base_/models/mvit_small.py',
+    '../_base_/datasets/hmdb51.py',
+    '../_base_/schedules/adamw_50e.py',
+    '../_base_/default_runtime.py',
 ]
 
 model = dict(
     cls_head=dict(num_classes=51),
     # The statistics that the Kinetics-400 weights were trained with.
     data_preprocessor=dict(
-        mean=[114.75, 114.75, 114.75], std=[57.375, 57.375, 57.375]))
+        mean=[114.75, 114.75, 114.75], std=[57.375, 57.375, 57.375]
+    ),
+)
 load_from = (
     'https://download.openmmlab.com/mmaction/v1.0/recognition/mvit/'
     'mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb/'
-    'mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb_20230201-23284ff3.pth')
+    'mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb_20230201-23284ff3.pth'
+)

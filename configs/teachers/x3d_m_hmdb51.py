@@ -1,10 +1,13 @@
 # Stage one: the CNN teacher X3D-M, fine-tuned from Kinetics-400.
 _base_ = [
-    'mmaction::_base_/models/x3d.py', '../_base_/datasets/hmdb51.py',
-    '../_base_/schedules/sgd_50e.py', '../_base_/default_runtime.py'
+    'mmaction::_base_/models/x3d.py',
+    '../_base_/datasets/hmdb51.py',
+    '../_base_/schedules/sgd_50e.py',
+    '../_base_/default_runtime.py',
 ]
 
 model = dict(cls_head=dict(num_classes=51))
 load_from = (
     'https://download.openmmlab.com/mmaction/v1.0/recognition/x3d/facebook/'
-    'x3d_m_16x5x1_facebook-kinetics400-rgb_20201027-3f42382a.pth')
+    'x3d_m_16x5x1_facebook-kinetics400-rgb_20201027-3f42382a.pth'
+)

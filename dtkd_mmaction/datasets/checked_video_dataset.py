@@ -1,4 +1,5 @@
 """VideoDataset that names what is wrong with its list and its clips."""
+
 import os.path as osp
 from typing import Any, List
 
@@ -36,7 +37,8 @@ class CheckedVideoDataset(VideoDataset):
         super().__init__(*args, **kwargs)
         # In shared memory: all workers of the data loader count together.
         self._unreadable = torch.zeros(
-            len(self), dtype=torch.bool).share_memory_()
+            len(self), dtype=torch.bool
+        ).share_memory_()
 
     @property
     def _key(self) -> str:
@@ -48,14 +50,16 @@ class CheckedVideoDataset(VideoDataset):
         if not osp.isfile(self.ann_file):
             raise FileNotFoundError(
                 f'{self._key} does not exist. It must list one "path label" '
-                'a line, paths relative to data_prefix.video.')
+                'a line, paths relative to data_prefix.video.'
+            )
         try:
             data_list = super().load_data_list()
         except ValueError as error:
             raise ValueError(
                 f'{self._key}: a line is not "path{self.delimiter}label" with '
                 f'an integer label ({error}). For paths with spaces set '
-                "dataset.delimiter, e.g. to ','.") from error
+                "dataset.delimiter, e.g. to ','."
+            ) from error
         if not data_list:
             raise ValueError(f'{self._key} is empty: no clip to work with.')
         return data_list
@@ -73,13 +77,15 @@ class CheckedVideoDataset(VideoDataset):
             name = self.get_data_info(idx)['filename']
             if self.test_mode:
                 raise RuntimeError(
-                    f'Clip {name} cannot be read: {error}') from error
+                    f'Clip {name} cannot be read: {error}'
+                ) from error
             if not self._unreadable[idx]:
                 self._unreadable[idx] = True
                 print_log(
                     f'Clip {name} cannot be read and is skipped: {error}',
                     'current',
-                    level=30)
+                    level=30,
+                )
             self._check_limit()
             return None
 
@@ -90,4 +96,5 @@ class CheckedVideoDataset(VideoDataset):
             raise RuntimeError(
                 f'{len(bad)} clips of {self.ann_file} cannot be read, more '
                 f'than train_dataloader.dataset.max_unreadable='
-                f'{self.max_unreadable}: {names[:20]}')
+                f'{self.max_unreadable}: {names[:20]}'
+            )

@@ -1,4 +1,5 @@
 """Batch in, losses out."""
+
 from .base import BaseDistiller
 from .clip_view import ClipView
 from .dual_teacher import DualTeacherDistiller
@@ -7,6 +8,10 @@ from .shared_clip import SharedClipPreprocessor
 from .teacher import FrozenTeacher
 
 __all__ = [
-    'BaseDistiller', 'ClipView', 'DualTeacherDistiller', 'FeatureTap',
-    'FrozenTeacher', 'SharedClipPreprocessor'
+    'BaseDistiller',
+    'ClipView',
+    'DualTeacherDistiller',
+    'FeatureTap',
+    'FrozenTeacher',
+    'SharedClipPreprocessor',
 ]

@@ -1,4 +1,5 @@
 """What every distiller shares: a student, frozen teachers, bookkeeping."""
+
 from typing import Dict, List, Optional, Tuple
 
 import torch
@@ -8,8 +9,14 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from .feature_tap import Recording
-from .model_spec import (build_recognizer, check_spec, forget_pretraining,
-                         load_config, load_weights, set_num_classes)
+from .model_spec import (
+    build_recognizer,
+    check_spec,
+    forget_pretraining,
+    load_config,
+    load_weights,
+    set_num_classes,
+)
 from .shared_clip import SharedClipPreprocessor
 from .teacher import FrozenTeacher, model_inputs, tap_recognizer
 
@@ -36,10 +43,12 @@ class BaseDistiller(BaseModel):
         num_classes (int): Width of the student's logits.
     """
 
-    def __init__(self,
-                 student: dict,
-                 teachers: Dict[str, dict],
-                 num_classes: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        student: dict,
+        teachers: Dict[str, dict],
+        num_classes: Optional[int] = None,
+    ) -> None:
         check_spec(student, 'model.student')
         for argument, spec in teachers.items():
             FrozenTeacher.check_spec(spec, f'model.{argument}')
@@ -59,13 +68,15 @@ class BaseDistiller(BaseModel):
         self.student = recognizer
         self.student_spec = student
         self.student_view, self.student_tap = tap_recognizer(
-            recognizer, student, config, 'model.student')
+            recognizer, student, config, 'model.student'
+        )
         self.num_classes = self.student_tap.num_classes
         if blending is not None and blending.num_classes != self.num_classes:
             raise ValueError(
                 'model.student: its data_preprocessor.blending is made for '
                 f'{blending.num_classes} classes, its head for '
-                f'{self.num_classes}. model.num_classes sets both.')
+                f'{self.num_classes}. model.num_classes sets both.'
+            )
         self.teacher_specs = teachers
         self._teachers_num_classes = num_classes
         self._teachers_loaded = False
@@ -105,7 +116,8 @@ class BaseDistiller(BaseModel):
                     'tell the same classes apart: train the teacher on the '
                     "student's data set (stage one) and set "
                     'model.num_classes, or cls_head.num_classes in its '
-                    'cfg_options.')
+                    'cfg_options.'
+                )
             teacher.recognizer.to(device)
             self._teachers[argument.replace('_teacher', '')] = teacher
         return self._teachers
@@ -128,12 +140,14 @@ class BaseDistiller(BaseModel):
                     f'the {name} teacher has no weight in DATW at first. '
                     'Start the student from its pre-training instead.',
                     'current',
-                    level=30)
+                    level=30,
+                )
 
     # One step
 
-    def student_forward(self, clips: Tensor,
-                        data_samples: list) -> Tuple[dict, Recording]:
+    def student_forward(
+        self, clips: Tensor, data_samples: list
+    ) -> Tuple[dict, Recording]:
         """The student's own loss, and what its tap saw on the way.
 
         Args:
@@ -143,8 +157,9 @@ class BaseDistiller(BaseModel):
         Returns:
             tuple[dict, Recording]: Stock losses, recorded features.
         """
-        inputs = model_inputs(self.student, self.student_view, clips,
-                              data_samples)
+        inputs = model_inputs(
+            self.student, self.student_view, clips, data_samples
+        )
         with self.student_tap.record(inputs) as recording:
             losses = self.student.loss(inputs, data_samples)
         return losses, recording
@@ -153,11 +168,13 @@ class BaseDistiller(BaseModel):
         """Losses of one batch; a distiller's one method of its own."""
         raise NotImplementedError
 
-    def forward(self,
-                inputs: Tensor,
-                data_samples: Optional[list] = None,
-                mode: str = 'tensor',
-                **kwargs):
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: Optional[list] = None,
+        mode: str = 'tensor',
+        **kwargs,
+    ):
         """MMEngine's entry: ``'loss'`` distils, all else is the student's."""
         if mode == 'loss':
             return self.loss(inputs, data_samples)
@@ -180,7 +197,8 @@ class BaseDistiller(BaseModel):
                 f'Loss terms that are not finite: {broken}. All terms: '
                 f'{ {k: float(v) for k, v in log_vars.items()} }. A lower '
                 'learning rate, clip_grad or a lower loss_weight of that '
-                'term may help.')
+                'term may help.'
+            )
         return total, log_vars
 
     def val_step(self, data: dict) -> list:
@@ -216,7 +234,8 @@ def same_backbone(student: nn.Module, teacher: nn.Module) -> bool:
     ours = dict(student.backbone.named_parameters())
     theirs = dict(teacher.backbone.named_parameters())
     return ours.keys() == theirs.keys() and all(
-        torch.equal(weight, theirs[name]) for name, weight in ours.items())
+        torch.equal(weight, theirs[name]) for name, weight in ours.items()
+    )
 
 
 def accept_exported_student(state_dict: dict, prefix: str, *_) -> None:
@@ -228,5 +247,6 @@ def accept_exported_student(state_dict: dict, prefix: str, *_) -> None:
     keys: List[str] = [key for key in state_dict if key.startswith(prefix)]
     if not any(key.startswith(f'{prefix}student.') for key in keys):
         for key in keys:
-            state_dict[f'{prefix}student.{key[len(prefix):]}'] = \
+            state_dict[f'{prefix}student.{key[len(prefix) :]}'] = (
                 state_dict.pop(key)
+            )

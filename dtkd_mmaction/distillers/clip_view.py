@@ -1,4 +1,5 @@
 """The frames and the size that one model sees of the shared clip."""
+
 from typing import Optional, Tuple, Union
 
 import torch.nn.functional as F
@@ -21,17 +22,23 @@ class ClipView:
         key (str): Where the config has the model, for messages.
     """
 
-    def __init__(self,
-                 frames: Optional[int] = None,
-                 size: Union[int, Tuple[int, int], None] = None,
-                 fold_frames: bool = False,
-                 key: str = 'model') -> None:
+    def __init__(
+        self,
+        frames: Optional[int] = None,
+        size: Union[int, Tuple[int, int], None] = None,
+        fold_frames: bool = False,
+        key: str = 'model',
+    ) -> None:
         for name, value in (('frames', frames), ('size', size)):
             values = value if isinstance(value, (tuple, list)) else [value]
-            if any(v is not None and (not isinstance(v, int) or v < 1)
-                   for v in values):
-                raise ValueError(f'{key}.view.{name}={value!r}: a positive '
-                                 'integer is needed.')
+            if any(
+                v is not None and (not isinstance(v, int) or v < 1)
+                for v in values
+            ):
+                raise ValueError(
+                    f'{key}.view.{name}={value!r}: a positive '
+                    'integer is needed.'
+                )
         self.frames = frames
         self.size = (size, size) if isinstance(size, int) else size
         self.fold_frames = fold_frames
@@ -56,7 +63,8 @@ class ClipView:
             raise ValueError(
                 f'{self.key}.view.frames={wanted}, but the clips of '
                 f'train_pipeline have {frames} frames. Sample more '
-                f'(SampleFrames.clip_len) or set a view of at most {frames}.')
+                f'(SampleFrames.clip_len) or set a view of at most {frames}.'
+            )
         if wanted < frames:
             picked = [i * frames // wanted for i in range(wanted)]
             clips = clips[:, :, :, picked]
@@ -68,9 +76,11 @@ class ClipView:
                 images.float(),
                 size=tuple(self.size),
                 mode='bilinear',
-                align_corners=False)
-            clips = images.reshape(batch, -1, wanted, 3,
-                                   *self.size).transpose(2, 3)
+                align_corners=False,
+            )
+            clips = images.reshape(batch, -1, wanted, 3, *self.size).transpose(
+                2, 3
+            )
         if self.fold_frames:
             return clips.transpose(2, 3).flatten(1, 2)
         return clips

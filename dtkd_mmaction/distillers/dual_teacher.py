@@ -1,4 +1,5 @@
 """The paper's method: two teachers, three losses (Eq. 14)."""
+
 from typing import Dict, Optional
 
 import torch
@@ -11,6 +12,10 @@ from .feature_tap import Recording
 
 RKD_TEACHERS = ('vit', 'cnn', 'both')
 RKD_FEATURES = ('classifier_input', 'mean_patch')
+# The full objective at its default weights.
+LOSS_SR = dict(type='DATWLoss', loss_weight=1.0)
+LOSS_SD = dict(type='StructureDiscrepancyLoss', loss_weight=1.0)
+LOSS_RKD = dict(type='RKDLoss', loss_weight=25.0)
 
 
 @MODELS.register_module()
@@ -46,48 +51,58 @@ class DualTeacherDistiller(BaseDistiller):
             configs have others.
     """
 
-    def __init__(self,
-                 student: dict,
-                 vit_teacher: dict,
-                 cnn_teacher: dict,
-                 loss_sr: Optional[dict] = dict(type='DATWLoss'),
-                 loss_sd: Optional[dict] = dict(
-                     type='StructureDiscrepancyLoss'),
-                 loss_rkd: Optional[dict] = dict(
-                     type='RKDLoss', loss_weight=25.0),
-                 branch: Optional[dict] = None,
-                 rkd_teacher: str = 'vit',
-                 rkd_feature: str = 'classifier_input',
-                 preset: str = 'corrected',
-                 num_classes: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        student: dict,
+        vit_teacher: dict,
+        cnn_teacher: dict,
+        loss_sr: Optional[dict] = LOSS_SR,
+        loss_sd: Optional[dict] = LOSS_SD,
+        loss_rkd: Optional[dict] = LOSS_RKD,
+        branch: Optional[dict] = None,
+        rkd_teacher: str = 'vit',
+        rkd_feature: str = 'classifier_input',
+        preset: str = 'corrected',
+        num_classes: Optional[int] = None,
+    ) -> None:
         super().__init__(
             student,
             dict(vit_teacher=vit_teacher, cnn_teacher=cnn_teacher),
-            num_classes=num_classes)
-        for option, value, choices in (('rkd_teacher', rkd_teacher,
-                                        RKD_TEACHERS),
-                                       ('rkd_feature', rkd_feature,
-                                        RKD_FEATURES)):
+            num_classes=num_classes,
+        )
+        for option, value, choices in (
+            ('rkd_teacher', rkd_teacher, RKD_TEACHERS),
+            ('rkd_feature', rkd_feature, RKD_FEATURES),
+        ):
             if value not in choices:
-                raise ValueError(f'model.{option}={value!r}: choose one of '
-                                 f'{choices}.')
-        self.rkd_teachers = ('vit', 'cnn') if rkd_teacher == 'both' else (
-            rkd_teacher, )
+                raise ValueError(
+                    f'model.{option}={value!r}: choose one of {choices}.'
+                )
+        self.rkd_teachers = (
+            ('vit', 'cnn') if rkd_teacher == 'both' else (rkd_teacher,)
+        )
         self.rkd_feature = rkd_feature
         self.loss_sr = self.loss_sd = self.loss_rkd = self.branch = None
         if loss_sr is not None:
             self.loss_sr = MODELS.build(
-                dict(dict(type='DATWLoss', preset=preset), **loss_sr))
+                dict(dict(type='DATWLoss', preset=preset), **loss_sr)
+            )
         if loss_sd is not None:
             self._build_structure_discrepancy(
                 dict(
                     dict(type='StructureDiscrepancyLoss', preset=preset),
-                    **loss_sd), branch or {})
+                    **loss_sd,
+                ),
+                branch or {},
+            )
         if loss_rkd is not None:
-            self.loss_rkd = MODELS.build(dict(dict(type='RKDLoss'), **loss_rkd))
+            self.loss_rkd = MODELS.build(
+                dict(dict(type='RKDLoss'), **loss_rkd)
+            )
 
-    def _build_structure_discrepancy(self, loss_sd: dict,
-                                     branch: dict) -> None:
+    def _build_structure_discrepancy(
+        self, loss_sd: dict, branch: dict
+    ) -> None:
         width = self.student_tap.grid_shape[0]
         loss_class = MODELS.get(loss_sd['type'])
         options = {k: v for k, v in loss_sd.items() if k != 'type'}
@@ -101,10 +116,12 @@ class DualTeacherDistiller(BaseDistiller):
             loss_sd = dict(
                 loss_sd,
                 channels=dict(widths, student=width),
-                num_classes=self.num_classes)
+                num_classes=self.num_classes,
+            )
         self.loss_sd = MODELS.build(loss_sd)
         self.branch = StructureDiscrepancyBranch(
-            width, self.loss_sd.target_width(width), **branch)
+            width, self.loss_sd.target_width(width), **branch
+        )
 
     def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:
         """All losses and monitors of one batch.
@@ -133,20 +150,25 @@ class DualTeacherDistiller(BaseDistiller):
             if self.loss_sr is not None:
                 losses['loss_sr'] = self.loss_sr(
                     student.logits,
-                    {name: taught[name].logits
-                     for name in taught})
+                    {name: taught[name].logits for name in taught},
+                )
                 losses.update(self.loss_sr.monitors)
             if self.loss_sd is not None:
                 losses['loss_sd'] = self.loss_sd(
-                    predicted, taught['vit'].grid, taught['cnn'].grid,
-                    labels_of(data_samples, inputs.device))
+                    predicted,
+                    taught['vit'].grid,
+                    taught['cnn'].grid,
+                    labels_of(data_samples, inputs.device),
+                )
                 losses.update(self.loss_sd.monitors)
             if self.loss_rkd is not None:
                 losses['loss_rkd'] = sum(
                     self.loss_rkd(
                         self._relational_feature(student),
-                        self._relational_feature(taught[name]))
-                    for name in self.rkd_teachers) / len(self.rkd_teachers)
+                        self._relational_feature(taught[name]),
+                    )
+                    for name in self.rkd_teachers
+                ) / len(self.rkd_teachers)
         return losses
 
     def _needed_teachers(self) -> tuple:

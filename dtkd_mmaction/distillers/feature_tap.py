@@ -4,6 +4,7 @@ MMAction2's backbones give maps, folded maps, token sequences with and without
 a class token, lists of pairs, and sometimes only a vector. This file knows
 all of those shapes, and nothing else does.
 """
+
 import difflib
 import math
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ BLOCK_LISTS = ('blocks', 'layers', 'transformer.resblocks')
 
 class ClipShape(NamedTuple):
     """What a model was given: samples, frames, height and width."""
+
     batch: int
     frames: int
     height: int
@@ -41,6 +43,7 @@ class ClipShape(NamedTuple):
 
 class ModuleOutput(NamedTuple):
     """Form of one module's output in the dry run."""
+
     text: str
     grid_shape: Optional[Tuple[int, ...]]
 
@@ -54,6 +57,7 @@ class Recording:
         head_input: What the head read, in the model's own form.
         tapped: What the tapped module gave, likewise.
     """
+
     tap: 'FeatureTap'
     clip: ClipShape
     logits: Optional[Tensor] = None
@@ -68,12 +72,14 @@ class Recording:
     @property
     def grid(self) -> Tensor:
         """The tapped feature map, (B, C, T, H, W)."""
-        grid = as_grid(self.tapped, self.clip, self.tap.token_layout,
-                       self.tap.patch_size)
+        grid = as_grid(
+            self.tapped, self.clip, self.tap.token_layout, self.tap.patch_size
+        )
         if grid is None:
             raise RuntimeError(
                 f'{self.tap.key}.tap={self.tap.module_name!r} gave no grid '
-                f'for clips of {tuple(self.clip)}.')
+                f'for clips of {tuple(self.clip)}.'
+            )
         return grid
 
     @property
@@ -105,11 +111,13 @@ class FeatureTap:
             message lists modules that do.
     """
 
-    def __init__(self,
-                 recognizer: nn.Module,
-                 model_input: Tensor,
-                 module: Optional[str] = None,
-                 key: str = 'model') -> None:
+    def __init__(
+        self,
+        recognizer: nn.Module,
+        model_input: Tensor,
+        module: Optional[str] = None,
+        key: str = 'model',
+    ) -> None:
         self.key = key
         self.recognizer = recognizer
         backbone = recognizer.backbone
@@ -132,7 +140,8 @@ class FeatureTap:
             raise ValueError(
                 f'{key}: the head gives scores of '
                 f'{tuple(recording.logits.shape)} for {clip.batch} clip(s); '
-                'one vector of class scores a clip is needed.')
+                'one vector of class scores a clip is needed.'
+            )
         self.num_classes = recording.logits.shape[1]
 
     @contextmanager
@@ -159,7 +168,8 @@ class FeatureTap:
         handles = [
             self.recognizer.cls_head.register_forward_hook(on_head),
             self.recognizer.get_submodule(
-                self.module_name).register_forward_hook(on_module)
+                self.module_name
+            ).register_forward_hook(on_module),
         ]
         try:
             yield recording
@@ -180,8 +190,9 @@ class FeatureTap:
             for module, mode in training.items():
                 module.training = mode
 
-    def _dry_run(self, model_input: Tensor,
-                 clip: ClipShape) -> Dict[str, 'ModuleOutput']:
+    def _dry_run(
+        self, model_input: Tensor, clip: ClipShape
+    ) -> Dict[str, 'ModuleOutput']:
         """Every module's output in one forward, in the order of ending."""
         outputs: Dict[str, ModuleOutput] = {}
 
@@ -189,17 +200,20 @@ class FeatureTap:
 
             def on_module(_, __, output):
                 outputs.pop(name, None)
-                grid = as_grid(output, clip, self.token_layout,
-                               self.patch_size)
+                grid = as_grid(
+                    output, clip, self.token_layout, self.patch_size
+                )
                 outputs[name] = ModuleOutput(
                     describe(output),
-                    None if grid is None else tuple(grid.shape[1:]))
+                    None if grid is None else tuple(grid.shape[1:]),
+                )
 
             return on_module
 
         handles = [
             module.register_forward_hook(listen(name))
-            for name, module in self.recognizer.named_modules() if name
+            for name, module in self.recognizer.named_modules()
+            if name
         ]
         try:
             self._forward(model_input)
@@ -208,10 +222,12 @@ class FeatureTap:
                 handle.remove()
         return outputs
 
-    def _choose(self, module: Optional[str],
-                outputs: Dict[str, 'ModuleOutput']) -> str:
+    def _choose(
+        self, module: Optional[str], outputs: Dict[str, 'ModuleOutput']
+    ) -> str:
         with_grid = [
-            name for name, output in outputs.items()
+            name
+            for name, output in outputs.items()
             if output.grid_shape is not None and name.startswith('backbone')
         ]
         if module is not None:
@@ -219,7 +235,9 @@ class FeatureTap:
                 return module
             problem = (
                 f'gives {outputs[module].text}, which is no grid'
-                if module in outputs else 'is no module that runs')
+                if module in outputs
+                else 'is no module that runs'
+            )
             self._refuse(f'{module!r} {problem}', module, outputs, with_grid)
         if 'backbone' in with_grid:
             return 'backbone'
@@ -228,24 +246,36 @@ class FeatureTap:
                 return name
         # The last map before pooling: one position says nothing of place.
         spatial = [
-            name for name in with_grid
+            name
+            for name in with_grid
             if math.prod(outputs[name].grid_shape[2:]) > 1
         ]
         if not spatial:
-            self._refuse('no module of the backbone gives a grid', 'backbone',
-                         outputs, with_grid)
+            self._refuse(
+                'no module of the backbone gives a grid',
+                'backbone',
+                outputs,
+                with_grid,
+            )
         return spatial[-1]
 
-    def _refuse(self, problem: str, module: str,
-                outputs: Dict[str, 'ModuleOutput'],
-                with_grid: List[str]) -> None:
+    def _refuse(
+        self,
+        problem: str,
+        module: str,
+        outputs: Dict[str, 'ModuleOutput'],
+        with_grid: List[str],
+    ) -> None:
         near = difflib.get_close_matches(module, with_grid, n=6, cutoff=0.3)
         near = near or with_grid[-6:]
-        listing = '\n'.join(f'  {name}: (C, T, H, W) = '
-                            f'{outputs[name].grid_shape}' for name in near)
+        listing = '\n'.join(
+            f'  {name}: (C, T, H, W) = {outputs[name].grid_shape}'
+            for name in near
+        )
         raise ValueError(
             f'{self.key}.tap: {problem}. Modules of this model that give a '
-            f'grid:\n{listing or "  none"}')
+            f'grid:\n{listing or "  none"}'
+        )
 
 
 def tensors_in(output: Any) -> List[Tensor]:
@@ -288,19 +318,29 @@ def block_outputs(backbone: nn.Module) -> Iterator[str]:
 def first_patch_size(backbone: nn.Module) -> Tuple[int, int]:
     """Height and width of the patches of the first strided convolution."""
     for module in backbone.modules():
-        if isinstance(module, (nn.Conv2d, nn.Conv3d)) and module.stride[-1] > 1:
+        if (
+            isinstance(module, (nn.Conv2d, nn.Conv3d))
+            and module.stride[-1] > 1
+        ):
             return module.stride[-2:]
     return (1, 1)
 
 
 def same_aspect(height: int, width: int, clip: ClipShape) -> bool:
     """Whether a plane can be the clip's, shrunk and rounded."""
-    return (height <= clip.height and width <= clip.width and
-            abs(height * clip.width / clip.height - width) <= 1)
+    return (
+        height <= clip.height
+        and width <= clip.width
+        and abs(height * clip.width / clip.height - width) <= 1
+    )
 
 
-def as_grid(output: Any, clip: ClipShape, token_layout: str,
-            patch_size: Tuple[int, int]) -> Optional[Tensor]:
+def as_grid(
+    output: Any,
+    clip: ClipShape,
+    token_layout: str,
+    patch_size: Tuple[int, int],
+) -> Optional[Tensor]:
     """A module's output as (B, C, T, H, W), or None if it is no grid.
 
     Args:
@@ -313,9 +353,10 @@ def as_grid(output: Any, clip: ClipShape, token_layout: str,
     if isinstance(output, (list, tuple)):
         if is_tokens_with_size(output):
             tokens, (frames, height, width) = output
-            tokens = tokens[:, -frames * height * width:]  # class token first
+            tokens = tokens[:, -frames * height * width :]  # class token first
             return rearrange(
-                tokens, 'b (t h w) c -> b c t h w', t=frames, h=height)
+                tokens, 'b (t h w) c -> b c t h w', t=frames, h=height
+            )
         grids = [as_grid(x, clip, token_layout, patch_size) for x in output]
         grids = [grid for grid in grids if grid is not None]
         return max(grids, key=lambda grid: grid.shape[1], default=None)
@@ -339,15 +380,20 @@ def as_grid(output: Any, clip: ClipShape, token_layout: str,
 
 def is_tokens_with_size(output: Any) -> bool:
     """Whether it is what an MViT block returns: tokens and their (T, H, W)."""
-    return (len(output) == 2 and isinstance(output[0], Tensor) and
-            output[0].ndim == 3 and not isinstance(output[1], Tensor) and
-            len(output[1]) == 3 and
-            all(isinstance(size, int) for size in output[1]) and
-            output[0].shape[1] - math.prod(output[1]) in (0, 1))
+    return (
+        len(output) == 2
+        and isinstance(output[0], Tensor)
+        and output[0].ndim == 3
+        and not isinstance(output[1], Tensor)
+        and len(output[1]) == 3
+        and all(isinstance(size, int) for size in output[1])
+        and output[0].shape[1] - math.prod(output[1]) in (0, 1)
+    )
 
 
-def tokens_as_grid(tokens: Tensor, clip: ClipShape, layout: str,
-                   patch_size: Tuple[int, int]) -> Optional[Tensor]:
+def tokens_as_grid(
+    tokens: Tensor, clip: ClipShape, layout: str, patch_size: Tuple[int, int]
+) -> Optional[Tensor]:
     """A token sequence as (B, C, T, H, W), or None if it does not fit.
 
     The plane is the input over the patch size, halved as often as a
@@ -373,9 +419,11 @@ def tokens_as_grid(tokens: Tensor, clip: ClipShape, layout: str,
                 f'{layout} -> b c t h w',
                 t=frames,
                 h=height,
-                w=width)
+                w=width,
+            )
             return rearrange(
-                grid, '(b f) c t h w -> b c (f t) h w', b=clip.batch)
+                grid, '(b f) c t h w -> b c (f t) h w', b=clip.batch
+            )
     return None
 
 
@@ -394,7 +442,8 @@ def as_embedding(head_input: Any, batch: int) -> Tensor:
         if isinstance(last, (list, tuple)):  # MViT
             patches, class_token = last
             return as_embedding(
-                patches if class_token is None else class_token, batch)
+                patches if class_token is None else class_token, batch
+            )
         return torch.cat([as_embedding(x, batch) for x in head_input], dim=1)
     vectors = head_input
     if vectors.ndim == 3:  # tokens

@@ -4,6 +4,7 @@ A spec is ``dict(cfg=..., checkpoint=..., view=..., tap=..., cfg_options=...)``
 (``docs/configs.md``). Only this room knows how MMAction2 builds a model and
 what its checkpoints look like.
 """
+
 import glob
 from typing import Dict, Optional
 
@@ -24,11 +25,14 @@ def check_spec(spec: dict, key: str) -> None:
     if not isinstance(spec, dict) or 'cfg' not in spec:
         raise TypeError(
             f"{key} must be a dict with a 'cfg' (a path, "
-            f"'mmaction::recognition/...py' or a model dict), got {spec!r}.")
+            f"'mmaction::recognition/...py' or a model dict), got {spec!r}."
+        )
     unknown = set(spec) - set(SPEC_KEYS)
     if unknown:
-        raise TypeError(f'{key} has unknown keys {sorted(unknown)}; known are '
-                        f'{list(SPEC_KEYS)}.')
+        raise TypeError(
+            f'{key} has unknown keys {sorted(unknown)}; known are '
+            f'{list(SPEC_KEYS)}.'
+        )
 
 
 def load_config(spec: dict, key: str) -> Config:
@@ -50,9 +54,11 @@ def load_config(spec: dict, key: str) -> Config:
         else:
             config = Config.fromfile(source)
     except (OSError, ValueError, KeyError) as error:
-        raise type(error)(f'{key}.cfg={source!r} cannot be read: {error}. '
-                          "Give a path, 'mmaction::recognition/<family>/"
-                          "<config>.py' or a model dict.") from error
+        raise type(error)(
+            f'{key}.cfg={source!r} cannot be read: {error}. '
+            "Give a path, 'mmaction::recognition/<family>/"
+            "<config>.py' or a model dict."
+        ) from error
     if 'model' not in config:
         raise ValueError(f'{key}.cfg={source!r} has no `model`.')
     options = {
@@ -80,8 +86,11 @@ def forget_pretraining(model: dict) -> None:
     They are replaced by the spec's checkpoint anyway.
     """
     backbone = model['backbone']
-    for name, value in (('pretrained', None), ('pretrained2d', False),
-                        ('clip_pretrained', False)):
+    for name, value in (
+        ('pretrained', None),
+        ('pretrained2d', False),
+        ('clip_pretrained', False),
+    ):
         if name in backbone:
             backbone[name] = value
     init_cfg = backbone.get('init_cfg')
@@ -99,19 +108,24 @@ def stock_clip(config: Config) -> Dict[str, int]:
         dict: ``frames`` and ``size``; 16 and 224 where it does not say.
     """
     clip = dict(frames=16, size=224)
-    pipeline = config.get('train_pipeline') or config.get(
-        'test_pipeline') or []
+    pipeline = (
+        config.get('train_pipeline') or config.get('test_pipeline') or []
+    )
     for transform in pipeline:
         name = transform['type']
         if name == 'SampleFrames':
             length = transform['clip_len']
             # A 2-D recognizer samples single frames, one a "clip".
             clip['frames'] = (
-                length if length > 1 else transform.get('num_clips', 1))
+                length if length > 1 else transform.get('num_clips', 1)
+            )
         elif name in ('UniformSample', 'DenseSampleFrames'):
             clip['frames'] = transform.get('num_clips', 1) * transform.get(
-                'clip_len', 1)
-        elif name == 'Resize' and isinstance(transform['scale'], (tuple, list)):
+                'clip_len', 1
+            )
+        elif name == 'Resize' and isinstance(
+            transform['scale'], (tuple, list)
+        ):
             if transform['scale'][0] == transform['scale'][1]:
                 clip['size'] = transform['scale'][0]
         elif name in ('RandomCrop', 'CenterCrop', 'ThreeCrop', 'TenCrop'):
@@ -124,7 +138,7 @@ def checkpoint_state_dict(checkpoint: dict) -> Dict[str, Tensor]:
     """The weights in a checkpoint, however it wraps them."""
     state_dict = checkpoint.get('state_dict', checkpoint)
     return {
-        name[len('module.'):] if name.startswith('module.') else name: value
+        name[len('module.') :] if name.startswith('module.') else name: value
         for name, value in state_dict.items()
     }
 
@@ -141,7 +155,8 @@ def find_checkpoint(path: str) -> str:
     if len(matches) != 1:
         raise FileNotFoundError(
             f'the pattern matches {matches or "no file"}, one is needed. '
-            'Teachers are trained first (configs/teachers)')
+            'Teachers are trained first (configs/teachers)'
+        )
     return matches[0]
 
 
@@ -158,36 +173,50 @@ def load_weights(model: nn.Module, path: str, key: str) -> None:
     """
     try:
         checkpoint = CheckpointLoader.load_checkpoint(
-            find_checkpoint(path), map_location='cpu')
+            find_checkpoint(path), map_location='cpu'
+        )
     except Exception as error:
         raise ValueError(
-            f'{key}.checkpoint={path!r} cannot be loaded: {error}') from error
+            f'{key}.checkpoint={path!r} cannot be loaded: {error}'
+        ) from error
     offered = checkpoint_state_dict(checkpoint)
-    wanted = model.state_dict()
+    # BatchNorm's step counters are alike in all models and say nothing.
+    wanted = {
+        name: value
+        for name, value in model.state_dict().items()
+        if not name.endswith('num_batches_tracked')
+    }
     fitting = {
         name: value
         for name, value in offered.items()
-        if name in wanted and getattr(value, 'shape', None) ==
-        wanted[name].shape
+        if name in wanted
+        and getattr(value, 'shape', None) == wanted[name].shape
     }
     missing = [name for name in wanted if name not in fitting]
-    report = (f'{key}.checkpoint={path!r}: {len(fitting)} of the '
-              f"model's {len(wanted)} tensors matched, {len(missing)} missing")
+    report = (
+        f'{key}.checkpoint={path!r}: {len(fitting)} of the '
+        f"model's {len(wanted)} tensors matched, {len(missing)} missing"
+    )
     if not fitting:
-        hint = ('It is a checkpoint of a distiller: export its student with '
-                'tools/export_student.py.' if any(
-                    name.startswith('student.') for name in offered) else
-                'Is it a checkpoint of the model that `cfg` names?')
-        raise ValueError(f'{report}. The file holds {len(offered)} tensors '
-                         f'such as {list(offered)[:3]}, the model such as '
-                         f'{list(wanted)[:3]}. {hint}')
+        hint = (
+            'It is a checkpoint of a distiller: export its student with '
+            'tools/export_student.py.'
+            if any(name.startswith('student.') for name in offered)
+            else 'Is it a checkpoint of the model that `cfg` names?'
+        )
+        raise ValueError(
+            f'{report}. The file holds {len(offered)} tensors '
+            f'such as {list(offered)[:3]}, the model such as '
+            f'{list(wanted)[:3]}. {hint}'
+        )
     model.load_state_dict(fitting, strict=False)
     if missing:
         print_log(
             f'{report} (kept as initialised): {missing[:8]}'
             f'{" ..." if len(missing) > 8 else ""}',
             'current',
-            level=30)
+            level=30,
+        )
     else:
         print_log(report, 'current')
 
@@ -201,10 +230,12 @@ def build_recognizer(config: Config, key: str) -> nn.Module:
     # A stock model's parts are looked up in the scope of MMAction2.
     with DefaultScope.overwrite_default_scope('mmaction'):
         recognizer = MODELS.build(config.model)
-    if not (hasattr(recognizer, 'backbone') and hasattr(
-            recognizer, 'cls_head')):
+    if not (
+        hasattr(recognizer, 'backbone') and hasattr(recognizer, 'cls_head')
+    ):
         raise TypeError(
             f'{key}.cfg names a {type(recognizer).__name__}. Student and '
             'teachers are recognizers with a backbone and a cls_head '
-            '(Recognizer2D, Recognizer3D).')
+            '(Recognizer2D, Recognizer3D).'
+        )
     return recognizer

@@ -1,4 +1,5 @@
 """The batch that all models of a distiller share: raw clips, blended once."""
+
 from typing import List, Optional, Union
 
 import torch
@@ -56,7 +57,8 @@ def stack_clips(inputs: Union[Tensor, List[Tensor]]) -> Tensor:
         raise ValueError(
             f'The clips of a batch have the shapes {shapes}. Let '
             'train_pipeline end in one size (a crop or Resize with '
-            'keep_ratio=False).')
+            'keep_ratio=False).'
+        )
     clips = inputs if isinstance(inputs, Tensor) else torch.stack(inputs)
     if clips.ndim == 5 and clips.shape[2] == 3:  # (B, T, 3, H, W)
         clips = clips.transpose(1, 2).unsqueeze(1)
@@ -64,5 +66,6 @@ def stack_clips(inputs: Union[Tensor, List[Tensor]]) -> Tensor:
         raise ValueError(
             'train_pipeline must give clips of (1, 3, T, H, W) '
             "(FormatShape 'NCTHW', num_clips=1) or (T, 3, H, W) "
-            f"(FormatShape 'NCHW'), found {shapes[0]}.")
+            f"(FormatShape 'NCHW'), found {shapes[0]}."
+        )
     return clips

@@ -1,4 +1,5 @@
 """A frozen stock model that is asked for logits and features."""
+
 from typing import Optional
 
 import torch
@@ -10,13 +11,23 @@ from torch import Tensor
 
 from .clip_view import ClipView
 from .feature_tap import FeatureTap, Recording
-from .model_spec import (build_recognizer, check_spec, forget_pretraining,
-                         load_config, load_weights, set_num_classes,
-                         stock_clip)
+from .model_spec import (
+    build_recognizer,
+    check_spec,
+    forget_pretraining,
+    load_config,
+    load_weights,
+    set_num_classes,
+    stock_clip,
+)
 
 
-def model_inputs(recognizer: nn.Module, view: ClipView, clips: Tensor,
-                 data_samples: Optional[list] = None) -> Tensor:
+def model_inputs(
+    recognizer: nn.Module,
+    view: ClipView,
+    clips: Tensor,
+    data_samples: Optional[list] = None,
+) -> Tensor:
     """The shared clips as one stock model wants them.
 
     Args:
@@ -32,8 +43,9 @@ def model_inputs(recognizer: nn.Module, view: ClipView, clips: Tensor,
     return recognizer.data_preprocessor(data, training=False)['inputs']
 
 
-def tap_recognizer(recognizer: nn.Module, spec: dict, config: Config,
-                   key: str):
+def tap_recognizer(
+    recognizer: nn.Module, spec: dict, config: Config, key: str
+):
     """View and tap of a stock model, tried out once on an empty clip.
 
     Returns:
@@ -45,13 +57,13 @@ def tap_recognizer(recognizer: nn.Module, spec: dict, config: Config,
     view = ClipView(
         **(spec.get('view') or {}),
         fold_frames=isinstance(recognizer, Recognizer2D),
-        key=key)
+        key=key,
+    )
     clip = dict(stock_clip(config), **(spec.get('view') or {}))
     size = clip['size']
     height, width = (size, size) if isinstance(size, int) else size
     device = next(recognizer.parameters()).device
-    empty = torch.zeros(
-        1, 1, 3, clip['frames'], height, width, device=device)
+    empty = torch.zeros(1, 1, 3, clip['frames'], height, width, device=device)
     inputs = model_inputs(recognizer, view, empty)
     try:
         tap = FeatureTap(recognizer, inputs, spec.get('tap'), key)
@@ -61,8 +73,9 @@ def tap_recognizer(recognizer: nn.Module, spec: dict, config: Config,
             f'{key}: {type(recognizer.backbone).__name__} cannot take a view '
             f'of {clip["frames"]} frames of {height}x{width} ({error}). Its '
             f"config's own clips are {stock['frames']} frames of "
-            f"{stock['size']}x{stock['size']}: set {key}.view to what the "
-            'model was built for.') from error
+            f'{stock["size"]}x{stock["size"]}: set {key}.view to what the '
+            'model was built for.'
+        ) from error
     return view, tap
 
 
@@ -79,10 +92,12 @@ class FrozenTeacher(nn.Module):
         key (str): Where the config has the spec, for messages.
     """
 
-    def __init__(self,
-                 spec: dict,
-                 num_classes: Optional[int] = None,
-                 key: str = 'model.teacher') -> None:
+    def __init__(
+        self,
+        spec: dict,
+        num_classes: Optional[int] = None,
+        key: str = 'model.teacher',
+    ) -> None:
         super().__init__()
         self.check_spec(spec, key)
         self.spec = spec
@@ -93,8 +108,9 @@ class FrozenTeacher(nn.Module):
         self.recognizer = build_recognizer(config, key)
         self.requires_grad_(False)
         self.train(False)
-        self.view, self.tap = tap_recognizer(self.recognizer, spec, config,
-                                             key)
+        self.view, self.tap = tap_recognizer(
+            self.recognizer, spec, config, key
+        )
 
     @staticmethod
     def check_spec(spec: dict, key: str) -> None:
@@ -104,7 +120,8 @@ class FrozenTeacher(nn.Module):
             raise TypeError(
                 f'{key} has no `checkpoint`. A teacher is a trained model: '
                 'write its path or URL (or None, to try things out with '
-                'random weights).')
+                'random weights).'
+            )
 
     def load_checkpoint(self) -> None:
         """Load the weights that the spec names."""
@@ -113,7 +130,8 @@ class FrozenTeacher(nn.Module):
                 f'{self.key}.checkpoint is None: this teacher is random and '
                 'teaches nothing.',
                 'current',
-                level=30)
+                level=30,
+            )
         else:
             load_weights(self.recognizer, self.spec['checkpoint'], self.key)
 

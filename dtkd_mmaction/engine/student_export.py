@@ -1,4 +1,5 @@
 """A distiller's checkpoint and config, reduced to the stock student's."""
+
 from mmengine.config import Config
 
 from ..distillers.model_spec import load_config, set_num_classes
@@ -7,16 +8,26 @@ from ..version import __version__
 STUDENT = 'student.'
 # What a config needs to test and to deploy a model, and nothing that names
 # this plugin.
-KEPT_SECTIONS = ('default_scope', 'default_hooks', 'env_cfg', 'log_level',
-                 'log_processor', 'visualizer', 'vis_backends',
-                 'test_pipeline', 'test_dataloader', 'test_evaluator',
-                 'test_cfg')
+KEPT_SECTIONS = (
+    'default_scope',
+    'default_hooks',
+    'env_cfg',
+    'log_level',
+    'log_processor',
+    'visualizer',
+    'vis_backends',
+    'test_pipeline',
+    'test_dataloader',
+    'test_evaluator',
+    'test_cfg',
+)
 
 
 def is_distiller_checkpoint(checkpoint: dict) -> bool:
     """Whether it holds a student among other things."""
     return any(
-        name.startswith(STUDENT) for name in checkpoint.get('state_dict', {}))
+        name.startswith(STUDENT) for name in checkpoint.get('state_dict', {})
+    )
 
 
 def student_checkpoint(checkpoint: dict) -> dict:
@@ -39,19 +50,23 @@ def student_checkpoint(checkpoint: dict) -> dict:
         raise ValueError(
             'There is no student in this checkpoint: its keys, such as '
             f'{list(checkpoint.get("state_dict", checkpoint))[:3]}, do not '
-            f'start with {STUDENT!r}. A stock checkpoint needs no export.')
-    meta = dict(checkpoint.get('meta', {}), distilled_by=f'dtkd_mmaction '
-                f'{__version__}')
+            f'start with {STUDENT!r}. A stock checkpoint needs no export.'
+        )
+    meta = dict(
+        checkpoint.get('meta', {}), distilled_by=f'dtkd_mmaction {__version__}'
+    )
     if 'cfg' in meta:
         meta['cfg'] = student_config(
-            Config.fromstring(meta['cfg'], '.py')).pretty_text
+            Config.fromstring(meta['cfg'], '.py')
+        ).pretty_text
     return dict(
         meta=meta,
         state_dict={
-            name[len(STUDENT):]: value
+            name[len(STUDENT) :]: value
             for name, value in checkpoint['state_dict'].items()
             if name.startswith(STUDENT)
-        })
+        },
+    )
 
 
 def student_config(config: Config) -> Config:
@@ -69,12 +84,14 @@ def student_config(config: Config) -> Config:
     set_num_classes(model, config.model.get('num_classes'))
     sections = {
         name: config[name]
-        for name in KEPT_SECTIONS if config.get(name) is not None
+        for name in KEPT_SECTIONS
+        if config.get(name) is not None
     }
     dataset = (sections.get('test_dataloader') or {}).get('dataset', {})
     if dataset.get('type') == 'CheckedVideoDataset':
         dataset = dict(dataset, type='VideoDataset')
         dataset.pop('max_unreadable', None)
         sections['test_dataloader'] = dict(
-            sections['test_dataloader'], dataset=dataset)
+            sections['test_dataloader'], dataset=dataset
+        )
     return Config(dict(model=model, **sections))

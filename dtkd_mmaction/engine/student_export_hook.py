@@ -1,4 +1,5 @@
 """Writes the stock student beside every checkpoint that a run keeps."""
+
 import os
 import os.path as osp
 from typing import Dict, Optional
@@ -8,8 +9,11 @@ from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint
 
-from .student_export import (is_distiller_checkpoint, student_checkpoint,
-                             student_config)
+from .student_export import (
+    is_distiller_checkpoint,
+    student_checkpoint,
+    student_config,
+)
 
 PREFIX = 'student_'
 
@@ -80,9 +84,12 @@ class StudentExportHook(Hook):
             self._written[name] = written
             source = osp.join(self._checkpoints.out_dir, name)
             checkpoint = CheckpointLoader.load_checkpoint(
-                source, map_location='cpu')
+                source, map_location='cpu'
+            )
             if is_distiller_checkpoint(checkpoint):
                 save_checkpoint(
-                    student_checkpoint(checkpoint), self._student_path(name))
+                    student_checkpoint(checkpoint), self._student_path(name)
+                )
                 student_config(runner.cfg).dump(
-                    osp.join(self._checkpoints.out_dir, 'student_config.py'))
+                    osp.join(self._checkpoints.out_dir, 'student_config.py')
+                )

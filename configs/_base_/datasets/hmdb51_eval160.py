@@ -9,12 +9,13 @@ val_pipeline = [
         clip_len=16,
         frame_interval=4,
         num_clips=1,
-        test_mode=True),
+        test_mode=True,
+    ),
     dict(type='DecordDecode'),
     dict(type='Resize', scale=(-1, 182)),
     dict(type='CenterCrop', crop_size=160),
     dict(type='FormatShape', input_format='NCTHW'),
-    dict(type='PackActionInputs')
+    dict(type='PackActionInputs'),
 ]
 test_pipeline = [
     dict(type='DecordInit'),
@@ -23,12 +24,13 @@ test_pipeline = [
         clip_len=16,
         frame_interval=4,
         num_clips=10,
-        test_mode=True),
+        test_mode=True,
+    ),
     dict(type='DecordDecode'),
     dict(type='Resize', scale=(-1, 182)),
     dict(type='ThreeCrop', crop_size=182),
     dict(type='FormatShape', input_format='NCTHW'),
-    dict(type='PackActionInputs')
+    dict(type='PackActionInputs'),
 ]
 val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

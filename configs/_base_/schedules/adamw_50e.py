@@ -2,14 +2,16 @@
 # ViT teacher is not published, and SGD at 0.01 is not one that ViTs are
 # trained with.
 train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=50, val_begin=1, val_interval=1)
+    type='EpochBasedTrainLoop', max_epochs=50, val_begin=1, val_interval=1
+)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1.6e-4, weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
-    clip_grad=dict(max_norm=1, norm_type=2))
+    clip_grad=dict(max_norm=1, norm_type=2),
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=True, begin=0, end=15),
     dict(
@@ -18,7 +20,8 @@ param_scheduler = [
         eta_min=1.6e-6,
         by_epoch=True,
         begin=15,
-        end=50)
+        end=50,
+    ),
 ]
 
 auto_scale_lr = dict(enable=False, base_batch_size=64)

@@ -1,0 +1,129 @@
+"""Stock MMAction2 models, small enough for a test, and batches for them."""
+
+from typing import List
+
+import torch
+from mmaction.structures import ActionDataSample
+
+NUM_CLASSES = 4
+FRAMES, SIZE = 4, 32
+
+
+def tiny_x3d(base_channels: int = 8, **preprocessor) -> dict:
+    """X3D of four blocks; its last map has ``base_channels * 18``."""
+    return dict(
+        type='Recognizer3D',
+        backbone=dict(
+            type='X3D', gamma_w=base_channels / 24, gamma_b=2.25, gamma_d=0.2
+        ),
+        cls_head=dict(
+            type='X3DHead',
+            in_channels=base_channels * 18,
+            num_classes=NUM_CLASSES,
+            dropout_ratio=0.0,
+            average_clips='prob',
+        ),
+        data_preprocessor=dict(
+            dict(
+                type='ActionDataPreprocessor',
+                mean=[114.75] * 3,
+                std=[57.38] * 3,
+                format_shape='NCTHW',
+            ),
+            **preprocessor,
+        ),
+    )
+
+
+def tiny_mvit() -> dict:
+    """MViTv2 of two blocks; its last map has 32 channels."""
+    return dict(
+        type='Recognizer3D',
+        backbone=dict(
+            type='MViT',
+            arch=dict(
+                embed_dims=16, num_layers=2, num_heads=1, downscale_indices=[1]
+            ),
+            spatial_size=SIZE,
+            temporal_size=FRAMES,
+            out_scales=[1],
+            drop_path_rate=0.5,
+        ),
+        cls_head=dict(
+            type='MViTHead',
+            in_channels=32,
+            num_classes=NUM_CLASSES,
+            dropout_ratio=0.5,
+            average_clips='prob',
+        ),
+        data_preprocessor=dict(
+            type='ActionDataPreprocessor',
+            mean=[123.675, 116.28, 103.53],
+            std=[58.395, 57.12, 57.375],
+            format_shape='NCTHW',
+        ),
+    )
+
+
+def tiny_tsn() -> dict:
+    """A 2-D recognizer: ResNet-18 on single frames."""
+    return dict(
+        type='Recognizer2D',
+        backbone=dict(type='ResNet', depth=18, pretrained=None),
+        cls_head=dict(
+            type='TSNHead',
+            in_channels=512,
+            num_classes=NUM_CLASSES,
+            average_clips='prob',
+        ),
+        data_preprocessor=dict(
+            type='ActionDataPreprocessor',
+            mean=[123.675, 116.28, 103.53],
+            std=[58.395, 57.12, 57.375],
+            format_shape='NCHW',
+        ),
+    )
+
+
+def tiny_distiller(**overrides) -> dict:
+    """A config of ``DualTeacherDistiller`` with random teachers."""
+    return dict(
+        dict(
+            type='DualTeacherDistiller',
+            student=dict(cfg=tiny_x3d(), view=dict(frames=FRAMES, size=SIZE)),
+            vit_teacher=dict(
+                cfg=tiny_mvit(),
+                checkpoint=None,
+                view=dict(frames=FRAMES, size=SIZE),
+            ),
+            cnn_teacher=dict(
+                cfg=tiny_x3d(16),
+                checkpoint=None,
+                view=dict(frames=FRAMES, size=48),
+            ),
+        ),
+        **overrides,
+    )
+
+
+def labelled_samples(labels: List[int]) -> List[ActionDataSample]:
+    """Data samples as a stock pipeline packs them."""
+    return [ActionDataSample().set_gt_label(label) for label in labels]
+
+
+def batch(
+    size: int = 2, frames: int = FRAMES, pixels: int = 48, seed: int = 0
+) -> dict:
+    """What the data loader gives: uint8 clips (1, 3, T, H, W), samples."""
+    generator = torch.Generator().manual_seed(seed)
+    clips = torch.randint(
+        0,
+        256,
+        (size, 1, 3, frames, pixels, pixels),
+        dtype=torch.uint8,
+        generator=generator,
+    )
+    return dict(
+        inputs=list(clips),
+        data_samples=labelled_samples([i % NUM_CLASSES for i in range(size)]),
+    )
