@@ -586,3 +586,70 @@ def test_dist_train_of_a_stock_config(tmp_path):
     assert done.stdout.count('AMP trains in bfloat16') == 1
     assert 'acc/top1' in done.stdout
     assert (tmp_path / 'out' / 'epoch_1.pth').is_file()
+
+
+# --------------------------------------------------------------------------
+# decoding
+# --------------------------------------------------------------------------
+class TestDecordReadsByPath:
+    @pytest.fixture
+    def truncated_avi(self, tmp_path):
+        """Half of an MJPEG AVI: given as bytes, it crashes decord."""
+        import cv2
+
+        path = str(tmp_path / 'half.avi')
+        writer = cv2.VideoWriter(
+            path, cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 64)
+        )
+        noise = np.random.default_rng(0)
+        for _ in range(60):
+            writer.write(noise.integers(0, 255, (64, 64, 3), np.uint8))
+        writer.release()
+        with open(path, 'r+b') as f:
+            f.truncate(osp.getsize(path) // 2)
+        return path
+
+    def open_clip(self, path, repaired):
+        script = textwrap.dedent(f"""
+            from dtkd_mmaction import compat
+            from mmaction.datasets.transforms import DecordInit
+            if not {repaired}:
+                get = DecordInit._get_video_reader
+                DecordInit._get_video_reader = get._dtkd_upstream
+            try:
+                print(DecordInit().transform(dict(filename={path!r})))
+            except RuntimeError as error:
+                print('raised', error)
+        """)
+        return subprocess.run(
+            [sys.executable, '-W', 'ignore', '-c', script],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def test_a_truncated_clip_does_not_crash_the_process(self, truncated_avi):
+        assert self.open_clip(truncated_avi, repaired=False).returncode < 0
+        run = self.open_clip(truncated_avi, repaired=True)
+        assert run.returncode == 0, run.stderr
+        assert "'total_frames': 30" in run.stdout
+
+    def test_what_is_no_clip_is_named(self, tmp_path):
+        path = str(tmp_path / 'garbage.mp4')
+        with open(path, 'wb') as f:
+            f.write(b'no video at all')
+        assert path not in self.open_clip(path, repaired=False).stdout
+        assert (
+            f'raised decord cannot open {path}'
+            in self.open_clip(path, repaired=True).stdout
+        )
+
+    def test_other_backends_are_left_to_upstream(self):
+        from mmaction.datasets.transforms import DecordInit
+
+        transform = DecordInit(io_backend='petrel')
+        transform.file_client = type(
+            'Client', (), dict(get=lambda self, name: b'asked upstream')
+        )()
+        with pytest.raises(Exception, match='reading 14 bytes'):
+            transform.transform(dict(filename='remote.mp4'))
