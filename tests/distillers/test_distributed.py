@@ -1,0 +1,79 @@
+"""Two processes with half a batch each equal one with the whole."""
+
+import socket
+
+import pytest
+import torch
+import torch.distributed as torch_dist
+import torch.multiprocessing as mp
+from mmaction.registry import MODELS
+from mmengine.model import MMDistributedDataParallel
+from tiny_models import batch, tiny_distiller
+
+import dtkd_mmaction  # noqa: F401  (the spawned process registers it too)
+
+
+def gradients(gather, rank=None):
+    """Losses and gradients of the student on 4 clips, or a rank's 2."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    distiller = MODELS.build(
+        tiny_distiller(
+            loss_rkd=dict(loss_weight=25.0, angle_weight=2.0, gather=gather)
+        )
+    )
+    # BatchNorm aside: in eval mode it does not see the batch.
+    distiller.eval()
+    model = distiller
+    data = batch(4)
+    if rank is not None:
+        data = {k: v[2 * rank : 2 * rank + 2] for k, v in data.items()}
+        # find_unused_parameters is not needed
+        model = MMDistributedDataParallel(distiller)
+    data = distiller.data_preprocessor(data, training=True)
+    losses = model(**data, mode='loss')
+    total, _ = distiller.parse_losses(losses)
+    total.backward()
+    return float(losses['loss_rkd']), {
+        name: p.grad
+        for name, p in distiller.named_parameters()
+        if p.grad is not None
+    }
+
+
+def work(rank, port, gather, out):
+    torch_dist.init_process_group(
+        'gloo',
+        init_method=f'tcp://127.0.0.1:{port}',
+        rank=rank,
+        world_size=2,
+    )
+    torch.save(gradients(gather, rank), f'{out}/{rank}.pt')
+    torch_dist.destroy_process_group()
+
+
+def on_two_ranks(gather, folder):
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    mp.spawn(work, (port, gather, str(folder)), nprocs=2)
+    return [torch.load(folder / f'{rank}.pt') for rank in (0, 1)]
+
+
+@pytest.mark.parametrize('gather', [True, False])
+def test_joined_batch(tmp_path, gather):
+    loss, expected = gradients(gather=False)
+    (loss_0, grads_0), (loss_1, grads_1) = on_two_ranks(gather, tmp_path)
+    assert grads_0.keys() == grads_1.keys() == expected.keys()
+    for name in expected:
+        assert torch.equal(grads_0[name], grads_1[name]), name
+    same = all(
+        torch.allclose(grads_0[name], value, atol=1e-5, rtol=1e-4)
+        for name, value in expected.items()
+    )
+    if gather:
+        assert loss_0 == pytest.approx(loss, rel=1e-4) and loss_1 == loss_0
+        assert same
+    else:  # the relations between the halves are missing
+        assert loss_0 != pytest.approx(loss, rel=1e-2)
+        assert not same
