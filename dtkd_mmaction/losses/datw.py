@@ -4,6 +4,7 @@ Read top-down: confidence (Eq. 4), discrepancy (Eq. 5), weights (Eq. 6), fused
 target (Eq. 3), loss (Eq. 7). Where the default departs from the print, and
 why: ``docs/equations.md``.
 """
+
 import math
 from typing import Dict, List, Sequence
 
@@ -16,8 +17,13 @@ from torch import Tensor
 from .kd import at_least_float32, kl_divergence
 from .options import check_choice, preset_options
 
-CONFIDENCES = ('one_plus_negentropy', 'paper_literal', 'max_prob',
-               'exp_neg_entropy', 'margin')
+CONFIDENCES = (
+    'one_plus_negentropy',
+    'paper_literal',
+    'max_prob',
+    'exp_neg_entropy',
+    'margin',
+)
 DISCREPANCIES = ('centred_cosine', 'raw_cosine', 'prob_cosine', 'js')
 SCORES = ('product', 'confidence', 'discrepancy', 'uniform')
 WEIGHT_NORMS = ('ratio_sum_to_one', 'paper_ratio', 'softmax')
@@ -53,10 +59,9 @@ def teacher_confidence(logits: Tensor, tau: float, kind: str) -> Tensor:
     return literal if kind == 'paper_literal' else 1 + literal
 
 
-def student_teacher_discrepancy(student_logits: Tensor,
-                                teacher_logits: Tensor,
-                                kind: str,
-                                tau: float = 1.0) -> Tensor:
+def student_teacher_discrepancy(
+    student_logits: Tensor, teacher_logits: Tensor, kind: str, tau: float = 1.0
+) -> Tensor:
     """How far the student is from a teacher on each sample (Eq. 5).
 
     Args:
@@ -80,8 +85,9 @@ def student_teacher_discrepancy(student_logits: Tensor,
         teacher_log = F.log_softmax(teacher / tau, dim=1)
         mean_log = torch.logaddexp(student_log, teacher_log) - math.log(2)
         to_mean = (
-            student_log.exp() * (student_log - mean_log) + teacher_log.exp() *
-            (teacher_log - mean_log)).sum(dim=1)
+            student_log.exp() * (student_log - mean_log)
+            + teacher_log.exp() * (teacher_log - mean_log)
+        ).sum(dim=1)
         return (to_mean / (2 * math.log(2))).clamp(min=0)
     if kind == 'centred_cosine':
         student = student - student.mean(dim=1, keepdim=True)
@@ -115,18 +121,21 @@ def normalise_scores(scores: Tensor, kind: str, eps: float) -> Tensor:
     # magnitudes is then the printed ratio.
     scores = scores.abs()
     return (scores + eps / scores.shape[1]) / (
-        scores.sum(dim=1, keepdim=True) + eps)
+        scores.sum(dim=1, keepdim=True) + eps
+    )
 
 
-def datw_weights(student_logits: Tensor,
-                 teacher_logits: Sequence[Tensor],
-                 tau: float = 4.0,
-                 score: str = 'product',
-                 confidence: str = 'one_plus_negentropy',
-                 discrepancy: str = 'centred_cosine',
-                 weight_norm: str = 'ratio_sum_to_one',
-                 eps: float = 1e-6,
-                 conf_temperature: float = None) -> Tensor:
+def datw_weights(
+    student_logits: Tensor,
+    teacher_logits: Sequence[Tensor],
+    tau: float = 4.0,
+    score: str = 'product',
+    confidence: str = 'one_plus_negentropy',
+    discrepancy: str = 'centred_cosine',
+    weight_norm: str = 'ratio_sum_to_one',
+    eps: float = 1e-6,
+    conf_temperature: float = None,
+) -> Tensor:
     """Weight of every teacher on every sample (Eq. 4 to 6).
 
     Args:
@@ -150,17 +159,20 @@ def datw_weights(student_logits: Tensor,
     for logits in teacher_logits:
         value = at_least_float32(logits).new_ones(len(logits))
         if score in ('product', 'confidence'):
-            value = value * teacher_confidence(logits, conf_temperature or tau,
-                                               confidence)
+            value = value * teacher_confidence(
+                logits, conf_temperature or tau, confidence
+            )
         if score in ('product', 'discrepancy'):
             value = value * student_teacher_discrepancy(
-                student_logits, logits, discrepancy, tau)
+                student_logits, logits, discrepancy, tau
+            )
         columns.append(value)
     return normalise_scores(torch.stack(columns, dim=1), weight_norm, eps)
 
 
-def fused_log_probs(teacher_logits: Sequence[Tensor], weights: Tensor,
-                    tau: float, fuse: str) -> Tensor:
+def fused_log_probs(
+    teacher_logits: Sequence[Tensor], weights: Tensor, tau: float, fuse: str
+) -> Tensor:
     """The weighted teachers as one target (Eq. 3).
 
     Args:
@@ -187,8 +199,13 @@ def fused_log_probs(teacher_logits: Sequence[Tensor], weights: Tensor,
     return F.log_softmax((weights * stacked).sum(dim=1) / tau, dim=1)
 
 
-def datw_loss(student_logits: Tensor, teacher_logits: Sequence[Tensor],
-              weights: Tensor, tau: float, fuse: str) -> Tensor:
+def datw_loss(
+    student_logits: Tensor,
+    teacher_logits: Sequence[Tensor],
+    weights: Tensor,
+    tau: float,
+    fuse: str,
+) -> Tensor:
     """Distillation from the weighted teachers (Eq. 3 and 7).
 
     Args:
@@ -205,11 +222,17 @@ def datw_loss(student_logits: Tensor, teacher_logits: Sequence[Tensor],
     check_choice('datw_loss', 'fuse', fuse, FUSIONS)
     student_logits = at_least_float32(student_logits)
     if fuse == 'loss':
-        divergences = torch.stack([
-            kl_divergence(
-                F.log_softmax(at_least_float32(logits) / tau, dim=1),
-                student_logits, tau) for logits in teacher_logits
-        ], 1)  # (B, K)
+        divergences = torch.stack(
+            [
+                kl_divergence(
+                    F.log_softmax(at_least_float32(logits) / tau, dim=1),
+                    student_logits,
+                    tau,
+                )
+                for logits in teacher_logits
+            ],
+            1,
+        )  # (B, K)
         per_sample = (weights * divergences).sum(dim=1)
     else:
         target = fused_log_probs(teacher_logits, weights, tau, fuse)
@@ -248,7 +271,8 @@ class DATWLoss(nn.Module):
             eps=1e-6,
             conf_temperature=None,
             fuse='logit',
-            detach_weights=True),
+            detach_weights=True,
+        ),
         paper_literal=dict(
             tau=4.0,
             score='product',
@@ -258,18 +282,22 @@ class DATWLoss(nn.Module):
             eps=1e-6,
             conf_temperature=None,
             fuse='logit',
-            detach_weights=False))
+            detach_weights=False,
+        ),
+    )
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 preset: str = 'corrected',
-                 **options) -> None:
+    def __init__(
+        self, loss_weight: float = 1.0, preset: str = 'corrected', **options
+    ) -> None:
         super().__init__()
         options = preset_options('DATWLoss', self.PRESETS, preset, options)
-        for name, choices in (('score', SCORES), ('confidence', CONFIDENCES),
-                              ('discrepancy', DISCREPANCIES),
-                              ('weight_norm', WEIGHT_NORMS), ('fuse',
-                                                              FUSIONS)):
+        for name, choices in (
+            ('score', SCORES),
+            ('confidence', CONFIDENCES),
+            ('discrepancy', DISCREPANCIES),
+            ('weight_norm', WEIGHT_NORMS),
+            ('fuse', FUSIONS),
+        ):
             check_choice('DATWLoss', name, options[name], choices)
         self.loss_weight = loss_weight
         self.detach_weights = options.pop('detach_weights')
@@ -282,8 +310,9 @@ class DATWLoss(nn.Module):
         """Temperature of the distillation."""
         return self.weight_options['tau']
 
-    def forward(self, student_logits: Tensor,
-                teacher_logits: Dict[str, Tensor]) -> Tensor:
+    def forward(
+        self, student_logits: Tensor, teacher_logits: Dict[str, Tensor]
+    ) -> Tensor:
         """Weighted :func:`datw_loss`.
 
         Args:
@@ -299,18 +328,26 @@ class DATWLoss(nn.Module):
         if self.detach_weights:
             weights = weights.detach()
         self._watch(names, student_logits.detach(), logits, weights.detach())
-        return self.loss_weight * datw_loss(student_logits, logits, weights,
-                                            self.tau, self.fuse)
+        return self.loss_weight * datw_loss(
+            student_logits, logits, weights, self.tau, self.fuse
+        )
 
     @torch.no_grad()
-    def _watch(self, names: List[str], student_logits: Tensor,
-               logits: List[Tensor], weights: Tensor) -> None:
+    def _watch(
+        self,
+        names: List[str],
+        student_logits: Tensor,
+        logits: List[Tensor],
+        weights: Tensor,
+    ) -> None:
         options = self.weight_options
         for column, (name, teacher) in enumerate(zip(names, logits)):
             self.monitors[f'datw/{name}'] = weights[:, column].mean()
             self.monitors[f'confidence/{name}'] = teacher_confidence(
-                teacher, options['conf_temperature'] or options['tau'],
-                options['confidence']).mean()
+                teacher,
+                options['conf_temperature'] or options['tau'],
+                options['confidence'],
+            ).mean()
             self.monitors[f'discrepancy/{name}'] = student_teacher_discrepancy(
-                student_logits, teacher, options['discrepancy'],
-                options['tau']).mean()
+                student_logits, teacher, options['discrepancy'], options['tau']
+            ).mean()

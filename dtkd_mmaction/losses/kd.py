@@ -1,4 +1,5 @@
 """Hinton's knowledge distillation (Eq. 1) and the KL that others share."""
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -17,8 +18,9 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def kl_divergence(target_log_probs: Tensor, student_logits: Tensor,
-                  tau: float) -> Tensor:
+def kl_divergence(
+    target_log_probs: Tensor, student_logits: Tensor, tau: float
+) -> Tensor:
     """KL(target || student) of every sample.
 
     Args:
@@ -32,12 +34,13 @@ def kl_divergence(target_log_probs: Tensor, student_logits: Tensor,
     """
     student_log_probs = F.log_softmax(student_logits / tau, dim=1)
     return F.kl_div(
-        student_log_probs, target_log_probs, reduction='none',
-        log_target=True).sum(dim=1)
+        student_log_probs, target_log_probs, reduction='none', log_target=True
+    ).sum(dim=1)
 
 
-def kd_loss(student_logits: Tensor, teacher_logits: Tensor,
-            tau: float) -> Tensor:
+def kd_loss(
+    student_logits: Tensor, teacher_logits: Tensor, tau: float
+) -> Tensor:
     """``tau ** 2 * KL(teacher || student)``, mean over the batch (Eq. 1).
 
     Args:
@@ -68,8 +71,10 @@ class KDLoss(nn.Module):
         self.loss_weight = loss_weight
         self.tau = tau
 
-    def forward(self, student_logits: Tensor,
-                teacher_logits: Tensor) -> Tensor:
+    def forward(
+        self, student_logits: Tensor, teacher_logits: Tensor
+    ) -> Tensor:
         """Weighted :func:`kd_loss`; both logits are (B, N)."""
-        return self.loss_weight * kd_loss(student_logits,
-                                          teacher_logits.detach(), self.tau)
+        return self.loss_weight * kd_loss(
+            student_logits, teacher_logits.detach(), self.tau
+        )

@@ -1,4 +1,5 @@
 """Relational knowledge distillation (Eq. 13; Park et al. 2019)."""
+
 import torch
 import torch.distributed as torch_dist
 import torch.nn as nn
@@ -28,14 +29,13 @@ def pairwise_distances(embeddings: Tensor) -> Tensor:
         Tensor: (B, B), with a zero diagonal.
     """
     return torch.cdist(
-        embeddings,
-        embeddings,
-        compute_mode='donot_use_mm_for_euclid_dist')
+        embeddings, embeddings, compute_mode='donot_use_mm_for_euclid_dist'
+    )
 
 
-def rkd_distance_loss(student: Tensor,
-                      teacher: Tensor,
-                      pairs: str = 'distinct') -> Tensor:
+def rkd_distance_loss(
+    student: Tensor, teacher: Tensor, pairs: str = 'distinct'
+) -> Tensor:
     """Smooth-L1 between mean-normalised pairwise distances (Eq. 13).
 
     Args:
@@ -60,13 +60,14 @@ def rkd_distance_loss(student: Tensor,
         return distances / distances.mean()
 
     loss = F.smooth_l1_loss(
-        relative_distances(student), relative_distances(teacher))
+        relative_distances(student), relative_distances(teacher)
+    )
     return loss * ((batch - 1) / batch if pairs == 'all_entries' else 1)
 
 
-def rkd_angle_loss(student: Tensor,
-                   teacher: Tensor,
-                   pairs: str = 'distinct') -> Tensor:
+def rkd_angle_loss(
+    student: Tensor, teacher: Tensor, pairs: str = 'distinct'
+) -> Tensor:
     """Smooth-L1 between the cosines of all angles in the batch.
 
     Args:
@@ -91,7 +92,8 @@ def rkd_angle_loss(student: Tensor,
         return edges @ edges.transpose(1, 2)  # (B, B, B)
 
     total = F.smooth_l1_loss(
-        angles(student), angles(teacher), reduction='none')
+        angles(student), angles(teacher), reduction='none'
+    )
     if pairs == 'all_entries':
         return total.mean()
     same = torch.eye(batch, dtype=torch.bool, device=student.device)
@@ -110,7 +112,9 @@ class GatherWithGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows: Tensor) -> Tensor:
         """(B, D) of this rank to (world size * B, D)."""
-        gathered = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        gathered = [
+            torch.empty_like(rows) for _ in range(dist.get_world_size())
+        ]
         torch_dist.all_gather(gathered, rows.contiguous())
         return torch.cat(gathered)
 
@@ -139,12 +143,14 @@ class RKDLoss(nn.Module):
             False.
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 distance_weight: float = 1.0,
-                 angle_weight: float = 0.0,
-                 pairs: str = 'distinct',
-                 gather: bool = False) -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        distance_weight: float = 1.0,
+        angle_weight: float = 0.0,
+        pairs: str = 'distinct',
+        gather: bool = False,
+    ) -> None:
         super().__init__()
         check_choice('RKDLoss', 'pairs', pairs, PAIRS)
         self.loss_weight = loss_weight
@@ -170,8 +176,10 @@ class RKDLoss(nn.Module):
         loss = student.sum() * 0
         if self.distance_weight:
             loss = loss + self.distance_weight * rkd_distance_loss(
-                student, teacher, self.pairs)
+                student, teacher, self.pairs
+            )
         if self.angle_weight:
             loss = loss + self.angle_weight * rkd_angle_loss(
-                student, teacher, self.pairs)
+                student, teacher, self.pairs
+            )
         return self.loss_weight * loss

@@ -4,6 +4,7 @@ Read top-down: masks (Eq. 9 and 10), their intersection, the masked squared
 error (Eq. 12), then the class, whose forward is the whole of section 3.4
 apart from the branch (``modules/structure_discrepancy_branch.py``, Eq. 11).
 """
+
 from typing import Dict, Optional
 
 import torch
@@ -87,22 +88,26 @@ def quantile_mask(score: Tensor, quantile: float, scope: str) -> Tensor:
     threshold = torch.quantile(rows, quantile, dim=2, keepdim=True)
     above = rows > threshold
     above = torch.where(
-        above.any(dim=2, keepdim=True), above, rows >= threshold)
+        above.any(dim=2, keepdim=True), above, rows >= threshold
+    )
     if scope == 'batch':
-        above = above.reshape(channels, batch, frames, height,
-                              width).transpose(0, 1)
+        above = above.reshape(
+            channels, batch, frames, height, width
+        ).transpose(0, 1)
     return above.reshape(score.shape)
 
 
-def dual_mask(residual: Tensor,
-              f_cnn: Tensor,
-              zeta: float = 0.5,
-              rho: float = 0.5,
-              res_score: str = 'l2',
-              act_score: str = 'mean',
-              quantile_scope: str = 'sample',
-              mask_combine: str = 'and',
-              empty: str = 'fallback_res') -> Tensor:
+def dual_mask(
+    residual: Tensor,
+    f_cnn: Tensor,
+    zeta: float = 0.5,
+    rho: float = 0.5,
+    res_score: str = 'l2',
+    act_score: str = 'mean',
+    quantile_scope: str = 'sample',
+    mask_combine: str = 'and',
+    empty: str = 'fallback_res',
+) -> Tensor:
     """Where the residual is learnt: M_res and M_act (Eq. 9 and 10).
 
     Args:
@@ -123,13 +128,15 @@ def dual_mask(residual: Tensor,
             score, (B, C, T, H, W).
     """
     residual_mask = quantile_mask(
-        residual_score(residual, res_score), zeta, quantile_scope)
+        residual_score(residual, res_score), zeta, quantile_scope
+    )
     if mask_combine == 'none':
         return torch.ones_like(residual_mask)
     if mask_combine == 'res':
         return residual_mask
     activation_mask = quantile_mask(
-        activation_score(f_cnn, act_score), rho, quantile_scope)
+        activation_score(f_cnn, act_score), rho, quantile_scope
+    )
     if mask_combine == 'act':
         return activation_mask
     if mask_combine == 'or':
@@ -137,15 +144,18 @@ def dual_mask(residual: Tensor,
     mask = residual_mask & activation_mask
     if empty == 'fallback_res':
         is_empty = ~mask.flatten(1).any(dim=1)
-        mask = torch.where(is_empty[:, None, None, None, None], residual_mask,
-                           mask)
+        mask = torch.where(
+            is_empty[:, None, None, None, None], residual_mask, mask
+        )
     return mask
 
 
-def structure_discrepancy_loss(predicted: Tensor,
-                               residual: Tensor,
-                               mask: Tensor,
-                               reduction: str = 'masked_mean') -> Tensor:
+def structure_discrepancy_loss(
+    predicted: Tensor,
+    residual: Tensor,
+    mask: Tensor,
+    reduction: str = 'masked_mean',
+) -> Tensor:
     """Masked squared error between predicted and true residual (Eq. 12).
 
     Args:
@@ -203,7 +213,8 @@ class StructureDiscrepancyLoss(nn.Module):
         act_score='mean',
         quantile_scope='sample',
         mask_combine='and',
-        grid='min')
+        grid='min',
+    )
     PRESETS: Dict[str, dict] = dict(
         corrected=dict(
             **_SHARED,
@@ -211,42 +222,53 @@ class StructureDiscrepancyLoss(nn.Module):
             empty='fallback_res',
             phi='frozen_orthogonal',
             feat_norm='layernorm_noaffine',
-            reduction='masked_mean'),
+            reduction='masked_mean',
+        ),
         paper_literal=dict(
             **_SHARED,
             res_score='signed_mean',
             empty='skip',
             phi='learnable',
             feat_norm='none',
-            reduction='sum_per_sample'))
+            reduction='sum_per_sample',
+        ),
+    )
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 preset: str = 'corrected',
-                 channels: Optional[Dict[str, int]] = None,
-                 num_classes: Optional[int] = None,
-                 **options) -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        preset: str = 'corrected',
+        channels: Optional[Dict[str, int]] = None,
+        num_classes: Optional[int] = None,
+        **options,
+    ) -> None:
         super().__init__()
         name = 'StructureDiscrepancyLoss'
         options = preset_options(name, self.PRESETS, preset, options)
-        for option, choices in (('res_score', RES_SCORES), ('act_score',
-                                                            ACT_SCORES),
-                                ('quantile_scope', QUANTILE_SCOPES),
-                                ('mask_combine',
-                                 MASK_COMBINES), ('empty', EMPTY_POLICIES),
-                                ('reduction', REDUCTIONS), ('grid', GRIDS),
-                                ('phi', PROJECTIONS), ('feat_norm', NORMS)):
+        for option, choices in (
+            ('res_score', RES_SCORES),
+            ('act_score', ACT_SCORES),
+            ('quantile_scope', QUANTILE_SCOPES),
+            ('mask_combine', MASK_COMBINES),
+            ('empty', EMPTY_POLICIES),
+            ('reduction', REDUCTIONS),
+            ('grid', GRIDS),
+            ('phi', PROJECTIONS),
+            ('feat_norm', NORMS),
+        ):
             check_choice(name, option, options[option], choices)
         for option in ('zeta', 'rho'):
             if not 0 <= options[option] <= 1:
-                raise ValueError(f'{name}({option}={options[option]}): a '
-                                 'quantile lies between 0 and 1.')
+                raise ValueError(
+                    f'{name}({option}={options[option]}): a '
+                    'quantile lies between 0 and 1.'
+                )
         self.loss_weight = loss_weight
         self.grid = options.pop('grid')
         self.reduction = options.pop('reduction')
         self.projections = TeacherProjections(
-            options.pop('phi'), options.pop('feat_norm'), channels,
-            num_classes)
+            options.pop('phi'), options.pop('feat_norm'), channels, num_classes
+        )
         self.mask_options = options
         self.monitors: Dict[str, Tensor] = {}
 
@@ -255,7 +277,8 @@ class StructureDiscrepancyLoss(nn.Module):
         """Whether these options need the teachers' widths beforehand."""
         options = {**cls.PRESETS.get(preset, {}), **options}
         return TeacherProjections.needs_channels(
-            options.get('phi'), options.get('feat_norm'))
+            options.get('phi'), options.get('feat_norm')
+        )
 
     def target_width(self, student_channels: int) -> int:
         """Channels of the residual: the student's, unless phi says else."""
@@ -263,11 +286,13 @@ class StructureDiscrepancyLoss(nn.Module):
             return self.projections.cnn.out_channels
         return student_channels
 
-    def forward(self,
-                predicted: Tensor,
-                f_vit: Tensor,
-                f_cnn: Tensor,
-                labels: Optional[Tensor] = None) -> Tensor:
+    def forward(
+        self,
+        predicted: Tensor,
+        f_vit: Tensor,
+        f_cnn: Tensor,
+        labels: Optional[Tensor] = None,
+    ) -> Tensor:
         """Weighted :func:`structure_discrepancy_loss`.
 
         Args:
@@ -282,8 +307,10 @@ class StructureDiscrepancyLoss(nn.Module):
         """
         predicted, f_vit, f_cnn = (
             at_least_float32(x)
-            for x in align_grids([predicted, f_vit.detach(),
-                                  f_cnn.detach()], self.grid))
+            for x in align_grids(
+                [predicted, f_vit.detach(), f_cnn.detach()], self.grid
+            )
+        )
         projected = self.projections(f_vit, f_cnn, predicted.shape[1])
         residual = projected[0] - projected[1]  # Eq. 8
         own_loss = self.projections.own_loss(*projected, labels)
@@ -292,9 +319,11 @@ class StructureDiscrepancyLoss(nn.Module):
         with torch.no_grad():
             mask = dual_mask(residual, f_cnn, **self.mask_options)
             self.monitors = dict(
-                mask_kept=mask.float().mean(), residual_var=residual.var())
-        loss = structure_discrepancy_loss(predicted, residual, mask,
-                                          self.reduction)
+                mask_kept=mask.float().mean(), residual_var=residual.var()
+            )
+        loss = structure_discrepancy_loss(
+            predicted, residual, mask, self.reduction
+        )
         if own_loss is not None:
             loss = loss + own_loss
         return self.loss_weight * loss

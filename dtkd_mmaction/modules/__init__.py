@@ -1,9 +1,12 @@
 """Layers with weights that live in training only, and grid alignment."""
+
 from .grid import align_grids, resize_grid
 from .projections import TeacherProjections
 from .structure_discrepancy_branch import StructureDiscrepancyBranch
 
 __all__ = [
-    'StructureDiscrepancyBranch', 'TeacherProjections', 'align_grids',
-    'resize_grid'
+    'StructureDiscrepancyBranch',
+    'TeacherProjections',
+    'align_grids',
+    'resize_grid',
 ]

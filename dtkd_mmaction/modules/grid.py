@@ -1,4 +1,5 @@
 """Bringing feature maps of different sizes onto one (T, H, W) grid."""
+
 from typing import List, Sequence, Tuple
 
 import torch.nn.functional as F
@@ -23,7 +24,8 @@ def resize_grid(feature_map: Tensor, grid: Tuple[int, int, int]) -> Tensor:
         feature_map = F.adaptive_avg_pool3d(feature_map, pooled)
     if pooled != grid:
         feature_map = F.interpolate(
-            feature_map, size=grid, mode='trilinear', align_corners=False)
+            feature_map, size=grid, mode='trilinear', align_corners=False
+        )
     return feature_map
 
 
@@ -41,5 +43,6 @@ def align_grids(maps: Sequence[Tensor], grid: str = 'min') -> List[Tensor]:
     """
     shapes = [tuple(feature_map.shape[2:]) for feature_map in maps]
     common = dict(
-        min=tuple(map(min, *shapes)), student=shapes[0], vit=shapes[1])[grid]
+        min=tuple(map(min, *shapes)), student=shapes[0], vit=shapes[1]
+    )[grid]
     return [resize_grid(feature_map, common) for feature_map in maps]

@@ -4,6 +4,7 @@ Trainable projections of the *target* let the loss fall by shrinking the
 target instead of matching it, so the default is a fixed map and the trainable
 ones each guard against that in their own way (``docs/equations.md``).
 """
+
 from typing import Dict, Optional, Tuple
 
 import torch
@@ -11,8 +12,13 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-PROJECTIONS = ('frozen_orthogonal', 'identity', 'probe', 'predictive',
-               'learnable')
+PROJECTIONS = (
+    'frozen_orthogonal',
+    'identity',
+    'probe',
+    'predictive',
+    'learnable',
+)
 TRAINABLE = ('probe', 'predictive', 'learnable')
 NORMS = ('layernorm_noaffine', 'none', 'running_std')
 
@@ -25,11 +31,12 @@ def orthogonal_matrix(rows: int, columns: int, seed: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(seed)
     tall = torch.randn(
-        max(rows, columns), min(rows, columns), generator=generator)
+        max(rows, columns), min(rows, columns), generator=generator
+    )
     orthonormal, _ = torch.linalg.qr(tall)
     if rows >= columns:
         return orthonormal
-    return orthonormal.t() * (columns / rows)**0.5
+    return orthonormal.t() * (columns / rows) ** 0.5
 
 
 def project(feature_map: Tensor, matrix: Tensor) -> Tensor:
@@ -64,12 +71,14 @@ class TeacherProjections(nn.Module):
         ValueError: If a width that is needed is missing.
     """
 
-    def __init__(self,
-                 mode: str = 'frozen_orthogonal',
-                 norm: str = 'layernorm_noaffine',
-                 channels: Optional[Dict[str, int]] = None,
-                 num_classes: Optional[int] = None,
-                 seed: int = 0) -> None:
+    def __init__(
+        self,
+        mode: str = 'frozen_orthogonal',
+        norm: str = 'layernorm_noaffine',
+        channels: Optional[Dict[str, int]] = None,
+        num_classes: Optional[int] = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.mode = mode
         self.norm = norm
@@ -80,7 +89,8 @@ class TeacherProjections(nn.Module):
                 raise ValueError(
                     f'phi={mode!r} with feat_norm={norm!r} has something to '
                     f'train or to keep: give channels=dict(student=.., '
-                    f'vit=.., cnn=..); {sorted(missing)} missing.')
+                    f'vit=.., cnn=..); {sorted(missing)} missing.'
+                )
         if mode in ('probe', 'learnable'):
             self.vit = nn.Conv3d(channels['vit'], channels['student'], 1)
             self.cnn = nn.Conv3d(channels['cnn'], channels['student'], 1)
@@ -107,16 +117,19 @@ class TeacherProjections(nn.Module):
             return feature_map
         if self.norm == 'layernorm_noaffine':
             channels_last = feature_map.movedim(1, -1)
-            return F.layer_norm(channels_last,
-                                channels_last.shape[-1:]).movedim(-1, 1)
+            return F.layer_norm(
+                channels_last, channels_last.shape[-1:]
+            ).movedim(-1, 1)
         batch_norm = getattr(self, f'{teacher}_norm')
         if self.training:
             batch_norm(feature_map)  # updates the running statistics
-        return F.batch_norm(feature_map, batch_norm.running_mean,
-                            batch_norm.running_var)
+        return F.batch_norm(
+            feature_map, batch_norm.running_mean, batch_norm.running_var
+        )
 
-    def _apply_phi(self, feature_map: Tensor, teacher: str,
-                   width: int) -> Tensor:
+    def _apply_phi(
+        self, feature_map: Tensor, teacher: str, width: int
+    ) -> Tensor:
         if self.mode in TRAINABLE:
             phi = getattr(self, teacher, nn.Identity())
             return phi(feature_map)
@@ -126,17 +139,20 @@ class TeacherProjections(nn.Module):
         if self.mode == 'identity':
             raise ValueError(
                 f"phi='identity': the {teacher} teacher's map has {channels} "
-                f"channels and the target {width}. Use "
-                f"phi='frozen_orthogonal'.")
+                f'channels and the target {width}. Use '
+                f"phi='frozen_orthogonal'."
+            )
         key = (width, channels, feature_map.device, feature_map.dtype)
         if key not in self._frozen:
             seed = self.seed + (teacher == 'cnn')
             self._frozen[key] = orthogonal_matrix(width, channels, seed).to(
-                feature_map)
+                feature_map
+            )
         return project(feature_map, self._frozen[key])
 
-    def forward(self, f_vit: Tensor, f_cnn: Tensor,
-                width: int) -> Tuple[Tensor, Tensor]:
+    def forward(
+        self, f_vit: Tensor, f_cnn: Tensor, width: int
+    ) -> Tuple[Tensor, Tensor]:
         """phi_ViT(f_ViT) and phi_CNN(f_CNN), both with ``width`` channels.
 
         Args:
@@ -151,8 +167,12 @@ class TeacherProjections(nn.Module):
         f_cnn = self._apply_phi(self.normalise(f_cnn, 'cnn'), 'cnn', width)
         return f_vit, f_cnn
 
-    def own_loss(self, projected_vit: Tensor, projected_cnn: Tensor,
-                 labels: Optional[Tensor]) -> Optional[Tensor]:
+    def own_loss(
+        self,
+        projected_vit: Tensor,
+        projected_cnn: Tensor,
+        labels: Optional[Tensor],
+    ) -> Optional[Tensor]:
         """What trains phi by itself, or None where nothing does.
 
         Args:
@@ -170,10 +190,12 @@ class TeacherProjections(nn.Module):
             if labels is None:
                 raise ValueError("phi='probe' needs the labels.")
             return sum(
-                F.cross_entropy(classifier(projected.mean(dim=(2, 3, 4))),
-                                labels)
-                for classifier, projected in ((self.vit_classifier,
-                                               projected_vit),
-                                              (self.cnn_classifier,
-                                               projected_cnn)))
+                F.cross_entropy(
+                    classifier(projected.mean(dim=(2, 3, 4))), labels
+                )
+                for classifier, projected in (
+                    (self.vit_classifier, projected_vit),
+                    (self.cnn_classifier, projected_cnn),
+                )
+            )
         return None

@@ -1,12 +1,12 @@
 """The auxiliary branch g_SDB that predicts the teachers' residual (Eq. 11)."""
+
 from typing import Optional
 
 import torch.nn as nn
 from mmaction.models.backbones.x3d import SEModule
+from mmaction.registry import MODELS
 from mmcv.cnn import NonLocal3d
 from torch import Tensor
-
-from mmaction.registry import MODELS
 
 
 @MODELS.register_module()
@@ -34,28 +34,33 @@ class StructureDiscrepancyBranch(nn.Module):
         ValueError: If nothing is left to change the width.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: Optional[int] = None,
-                 use_nonlocal: bool = True,
-                 use_se: bool = True,
-                 out_proj: bool = True,
-                 reduction: int = 2,
-                 se_ratio: int = 16) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: Optional[int] = None,
+        use_nonlocal: bool = True,
+        use_se: bool = True,
+        out_proj: bool = True,
+        reduction: int = 2,
+        se_ratio: int = 16,
+    ) -> None:
         super().__init__()
         out_channels = out_channels or in_channels
         if not out_proj and out_channels != in_channels:
             raise ValueError(
                 'StructureDiscrepancyBranch(out_proj=False) keeps the width '
                 f'{in_channels}, but the residual has {out_channels} '
-                'channels. Use out_proj=True.')
+                'channels. Use out_proj=True.'
+            )
         layers = []
         if use_nonlocal:
             layers.append(
                 NonLocal3d(
                     in_channels,
                     reduction=reduction,
-                    norm_cfg=dict(type='BN3d')))
+                    norm_cfg=dict(type='BN3d'),
+                )
+            )
         if use_se:
             layers.append(SEModule(in_channels, 1 / se_ratio))
         if out_proj:
