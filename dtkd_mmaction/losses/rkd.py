@@ -49,14 +49,15 @@ def rkd_distance_loss(
         Tensor: Scalar; 0, connected to the graph, for fewer than 2 samples.
     """
     check_choice('rkd_distance_loss', 'pairs', pairs, PAIRS)
+    student, teacher = at_least_float32(student), at_least_float32(teacher)
     batch = len(student)
     if batch < 2:
         return student.sum() * 0
     rows, columns = torch.triu_indices(batch, batch, 1, device=student.device)
 
     def relative_distances(embeddings: Tensor) -> Tensor:
-        distances = pairwise_distances(at_least_float32(embeddings))
-        distances = distances[rows, columns].clamp(min=MIN_DISTANCE)
+        distances = pairwise_distances(embeddings)[rows, columns]
+        distances = distances.clamp(min=MIN_DISTANCE)
         return distances / distances.mean()
 
     loss = F.smooth_l1_loss(
@@ -81,12 +82,12 @@ def rkd_angle_loss(
         Tensor: Scalar; 0, connected to the graph, for fewer than 3 samples.
     """
     check_choice('rkd_angle_loss', 'pairs', pairs, PAIRS)
+    student, teacher = at_least_float32(student), at_least_float32(teacher)
     batch = len(student)
     if batch < 3:
         return student.sum() * 0
 
     def angles(embeddings: Tensor) -> Tensor:
-        embeddings = at_least_float32(embeddings)
         edges = embeddings.unsqueeze(0) - embeddings.unsqueeze(1)
         edges = F.normalize(edges, dim=2)  # (B, B, D), by vertex
         return edges @ edges.transpose(1, 2)  # (B, B, B)
@@ -112,10 +113,11 @@ class GatherWithGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows: Tensor) -> Tensor:
         """(B, D) of this rank to (world size * B, D)."""
+        rows = rows.contiguous()
         gathered = [
             torch.empty_like(rows) for _ in range(dist.get_world_size())
         ]
-        torch_dist.all_gather(gathered, rows.contiguous())
+        torch_dist.all_gather(gathered, rows)
         return torch.cat(gathered)
 
     @staticmethod
@@ -169,10 +171,11 @@ class RKDLoss(nn.Module):
         Returns:
             Tensor: Scalar.
         """
-        teacher = teacher.detach()
+        student = at_least_float32(student)  # float16 overflows in a sum
+        teacher = at_least_float32(teacher.detach())
         if self.gather and dist.get_world_size() > 1:
-            student = GatherWithGradient.apply(at_least_float32(student))
-            teacher = GatherWithGradient.apply(at_least_float32(teacher))
+            student = GatherWithGradient.apply(student)
+            teacher = GatherWithGradient.apply(teacher)
         loss = student.sum() * 0
         if self.distance_weight:
             loss = loss + self.distance_weight * rkd_distance_loss(
