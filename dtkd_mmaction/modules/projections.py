@@ -24,19 +24,22 @@ NORMS = ('layernorm_noaffine', 'none', 'running_std')
 
 
 def orthogonal_matrix(rows: int, columns: int, seed: int) -> Tensor:
-    """A seeded (rows, columns) matrix with orthonormal rows or columns.
+    """A seeded (rows, columns) matrix with orthogonal rows or columns.
 
-    Where it shrinks (rows < columns) it is scaled so that a vector of unit
-    variance keeps unit variance on average.
+    Scaled so that its rows have unit length on average: components of unit
+    variance become components of unit variance, whichever of the two is the
+    wider. So maps that were standardised keep one scale in Eq. 8.
     """
     generator = torch.Generator().manual_seed(seed)
     tall = torch.randn(
         max(rows, columns), min(rows, columns), generator=generator
     )
-    orthonormal, _ = torch.linalg.qr(tall)
-    if rows >= columns:
-        return orthonormal
-    return orthonormal.t() * (columns / rows) ** 0.5
+    orthonormal, triangle = torch.linalg.qr(tall)
+    # QR is unique up to these signs, which depend on the LAPACK in use.
+    orthonormal = orthonormal * triangle.diagonal().sign()
+    if rows < columns:
+        return orthonormal.t()
+    return orthonormal * (rows / columns) ** 0.5
 
 
 def project(feature_map: Tensor, matrix: Tensor) -> Tensor:
