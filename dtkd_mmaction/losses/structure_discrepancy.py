@@ -38,6 +38,8 @@ def residual_score(residual: Tensor, kind: str) -> Tensor:
     Returns:
         Tensor: (B, 1, T, H, W), or (B, C, T, H, W) for ``'elementwise'``.
     """
+    check_choice('residual_score', 'kind', kind, RES_SCORES)
+    residual = at_least_float32(residual)
     if kind == 'elementwise':
         return residual
     if kind == 'l2':
@@ -57,6 +59,8 @@ def activation_score(f_cnn: Tensor, kind: str) -> Tensor:
     Returns:
         Tensor: (B, 1, T, H, W).
     """
+    check_choice('activation_score', 'kind', kind, ACT_SCORES)
+    f_cnn = at_least_float32(f_cnn)
     if kind == 'mean_abs':
         f_cnn = f_cnn.abs()
     elif kind == 'mean_sq':
@@ -64,7 +68,9 @@ def activation_score(f_cnn: Tensor, kind: str) -> Tensor:
     return f_cnn.mean(dim=1, keepdim=True)
 
 
-def quantile_mask(score: Tensor, quantile: float, scope: str) -> Tensor:
+def quantile_mask(
+    score: Tensor, quantile: float, scope: str, keep_constant: bool = True
+) -> Tensor:
     """Positions above the quantile of their scope (Eq. 9 and 10).
 
     Args:
@@ -73,11 +79,15 @@ def quantile_mask(score: Tensor, quantile: float, scope: str) -> Tensor:
         scope (str): Positions that share a threshold: those of a
             ``'sample'``, a ``'frame'`` or the whole ``'batch'``; channels
             never share one.
+        keep_constant (bool): Where nothing lies above the quantile of its
+            scope, as in a constant one, whether what equals it counts
+            (default) or nothing does, as printed.
 
     Returns:
-        Tensor: Boolean, like ``score``. Where a scope is constant, nothing
-            lies above its quantile: then all of it counts.
+        Tensor: Boolean, like ``score``.
     """
+    check_choice('quantile_mask', 'scope', scope, QUANTILE_SCOPES)
+    score = at_least_float32(score)
     batch, channels, frames, height, width = score.shape
     if scope == 'batch':
         rows = score.transpose(0, 1).reshape(1, channels, -1)
@@ -87,9 +97,10 @@ def quantile_mask(score: Tensor, quantile: float, scope: str) -> Tensor:
         rows = score.reshape(batch, channels * frames, -1)
     threshold = torch.quantile(rows, quantile, dim=2, keepdim=True)
     above = rows > threshold
-    above = torch.where(
-        above.any(dim=2, keepdim=True), above, rows >= threshold
-    )
+    if keep_constant:
+        above = torch.where(
+            above.any(dim=2, keepdim=True), above, rows >= threshold
+        )
     if scope == 'batch':
         above = above.reshape(
             channels, batch, frames, height, width
@@ -121,21 +132,25 @@ def dual_mask(
         mask_combine (str): ``'and'`` (paper), ``'or'``, one mask alone
             (``'res'``, ``'act'``), or ``'none'``: every position.
         empty (str): For a sample whose masks do not meet:
-            ``'fallback_res'`` takes M_res, ``'skip'`` leaves it out.
+            ``'fallback_res'`` takes M_res, and a constant score keeps all of
+            its scope; ``'skip'`` leaves out both, as printed.
 
     Returns:
         Tensor: Boolean, (B, 1, T, H, W) or, for an elementwise residual
             score, (B, C, T, H, W).
     """
+    check_choice('dual_mask', 'mask_combine', mask_combine, MASK_COMBINES)
+    check_choice('dual_mask', 'empty', empty, EMPTY_POLICIES)
+    scope = (quantile_scope, empty == 'fallback_res')
     residual_mask = quantile_mask(
-        residual_score(residual, res_score), zeta, quantile_scope
+        residual_score(residual, res_score), zeta, *scope
     )
     if mask_combine == 'none':
         return torch.ones_like(residual_mask)
     if mask_combine == 'res':
         return residual_mask
     activation_mask = quantile_mask(
-        activation_score(f_cnn, act_score), rho, quantile_scope
+        activation_score(f_cnn, act_score), rho, *scope
     )
     if mask_combine == 'act':
         return activation_mask
@@ -171,10 +186,13 @@ def structure_discrepancy_loss(
     Returns:
         Tensor: Scalar.
     """
-    kept = mask.expand_as(residual).flatten(1)
+    check_choice(
+        'structure_discrepancy_loss', 'reduction', reduction, REDUCTIONS
+    )
+    error = at_least_float32(predicted) - at_least_float32(residual)
+    kept = mask.expand_as(error).flatten(1)
     # where, not a product: an infinite error outside the mask is no error
-    squared = torch.where(kept, (predicted - residual).flatten(1), 0).square()
-    per_sample = squared.sum(dim=1)
+    per_sample = torch.where(kept, error.flatten(1), 0).square().sum(dim=1)
     if reduction == 'masked_mean':
         per_sample = per_sample / kept.sum(dim=1).clamp(min=1)
     elif reduction == 'mean_all':
@@ -305,11 +323,9 @@ class StructureDiscrepancyLoss(nn.Module):
             Tensor: Scalar; with a phi that has a loss of its own, that is
                 added (it trains phi alone).
         """
-        predicted, f_vit, f_cnn = (
-            at_least_float32(x)
-            for x in align_grids(
-                [predicted, f_vit.detach(), f_cnn.detach()], self.grid
-            )
+        maps = [predicted, f_vit.detach(), f_cnn.detach()]
+        predicted, f_vit, f_cnn = align_grids(
+            [at_least_float32(x) for x in maps], self.grid
         )
         projected = self.projections(f_vit, f_cnn, predicted.shape[1])
         residual = projected[0] - projected[1]  # Eq. 8
