@@ -6,7 +6,7 @@ why: ``docs/equations.md``.
 """
 
 import math
-from typing import Dict, List, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import torch
 import torch.nn as nn
@@ -134,7 +134,7 @@ def datw_weights(
     discrepancy: str = 'centred_cosine',
     weight_norm: str = 'ratio_sum_to_one',
     eps: float = 1e-6,
-    conf_temperature: float = None,
+    conf_temperature: Optional[float] = None,
 ) -> Tensor:
     """Weight of every teacher on every sample (Eq. 4 to 6).
 
@@ -180,7 +180,8 @@ def fused_log_probs(
         weights (Tensor): (B, K).
         tau (float): Temperature.
         fuse (str): ``'logit'``: softmax of the weighted logits, as printed
-            (a geometric mean); ``'prob'``: weighted softmaxes;
+            (a geometric mean); ``'prob'``: weighted softmaxes, the weights
+            made to sum to one;
             ``'standardised_logit'``: logits of zero mean and unit standard
             deviation a sample first.
 
@@ -191,8 +192,10 @@ def fused_log_probs(
     weights = weights.unsqueeze(-1)  # (B, K, 1)
     if fuse == 'prob':
         log_probs = F.log_softmax(stacked / tau, dim=2)  # (B, K, N)
-        # The log of the weights may be -inf, which logsumexp understands.
-        return torch.logsumexp(log_probs + weights.log(), dim=1)
+        log_weights = weights.clamp(min=1e-30).log()
+        return torch.logsumexp(
+            log_probs + log_weights.log_softmax(dim=1), dim=1
+        )
     if fuse == 'standardised_logit':
         stacked = stacked - stacked.mean(dim=2, keepdim=True)
         stacked = stacked / (stacked.std(dim=2, keepdim=True) + 1e-7)
