@@ -28,7 +28,8 @@ class StructureDiscrepancyBranch(nn.Module):
         reduction (int): The non-local block works in
             ``in_channels // reduction`` channels. Defaults to 2.
         se_ratio (int): Squeeze-excitation's bottleneck is
-            ``in_channels / se_ratio`` wide. Defaults to 16.
+            ``in_channels / se_ratio`` wide, rounded to a multiple of 8.
+            Defaults to 16.
 
     Raises:
         ValueError: If nothing is left to change the width.
