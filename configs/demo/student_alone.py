@@ -1,0 +1,21 @@
+# The student: an X3D with a third of X3D-S's width and half of its depth.
+_base_ = ['_base_/demo_clips.py', '_base_/adamw.py']
+
+model = dict(
+    type='Recognizer3D',
+    backbone=dict(type='X3D', gamma_w=1 / 3, gamma_b=2.25, gamma_d=1.0),
+    cls_head=dict(
+        type='X3DHead',
+        in_channels=144,
+        num_classes=8,
+        dropout_ratio=0.2,
+        average_clips='prob',
+    ),
+    data_preprocessor=dict(
+        type='ActionDataPreprocessor',
+        mean=[114.75, 114.75, 114.75],
+        std=[57.38, 57.38, 57.38],
+        format_shape='NCTHW',
+    ),
+)
+optim_wrapper = dict(optimizer=dict(lr=4e-3))
