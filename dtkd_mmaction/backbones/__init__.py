@@ -1,0 +1,5 @@
+"""Backbones that MMAction2 lacks."""
+
+from .movinet import MoViNet
+
+__all__ = ['MoViNet']
