@@ -10,14 +10,24 @@ from . import compat
 
 compat.apply()  # before anything imports mmaction.models
 
-from . import datasets, distillers, engine, losses, modules
+from . import (
+    backbones,
+    datasets,
+    distillers,
+    engine,
+    heads,
+    losses,
+    modules,
+)
 from .version import __version__
 
 __all__ = [
     '__version__',
+    'backbones',
     'datasets',
     'distillers',
     'engine',
+    'heads',
     'losses',
     'modules',
 ]
