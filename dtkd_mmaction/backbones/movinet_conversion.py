@@ -125,14 +125,12 @@ def from_pytorch_port(
         ValueError: If tensors lack, are left over or have another size.
     """
     layout = layout or PortLayout.of(weights)
-    with torch.device('meta'):
-        wanted = {
-            f'{part}.{name}': tensor
-            for part in ('backbone', 'cls_head')
-            for name, tensor in MODELS.build(layout.model()[part])
-            .state_dict()
-            .items()
-        }
+    model = layout.model()
+    wanted = {
+        f'{part}.{name}': tensor
+        for part in ('backbone', 'cls_head')
+        for name, tensor in MODELS.build(model[part]).state_dict().items()
+    }
     converted, problems, used = {}, [], set()
     for name, tensor in wanted.items():
         theirs = port_name(name, layout.conv_type)
