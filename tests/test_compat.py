@@ -653,3 +653,37 @@ class TestDecordReadsByPath:
         )()
         with pytest.raises(Exception, match='reading 14 bytes'):
             transform.transform(dict(filename='remote.mp4'))
+
+
+class TestTIN:
+    @staticmethod
+    def tin_shift(data, shift):
+        """As the kernel of mmcv: what lay at t comes to lie at t + shift."""
+        moved = torch.zeros_like(data)
+        group = data.shape[2] // shift.shape[1]
+        for n in range(data.shape[0]):
+            for c in range(data.shape[2]):
+                for t in range(data.shape[1]):
+                    to = t + int(shift[n, c // group])
+                    if 0 <= to < data.shape[1]:
+                        moved[n, to, c] = data[n, t, c]
+        return moved
+
+    def test_shifts_as_upstream_does_with_the_operator(self, monkeypatch):
+        from mmaction.models.backbones.resnet_tin import linear_sampler
+
+        monkeypatch.setitem(
+            sys.modules,
+            'mmcv.ops',
+            type('Ops', (), dict(tin_shift=self.tin_shift)),
+        )
+        data = torch.randn(2, 5, 6, 2, 3)
+        offset = torch.tensor([[0.0, -1.25, 2.0], [7.5, -0.5, 1.75]])
+        results = []
+        for function in (linear_sampler._dtkd_upstream, linear_sampler):
+            offset_in = offset.clone().requires_grad_()
+            moved = function(data, offset_in)
+            moved.square().sum().backward()
+            results.append((moved.detach(), offset_in.grad))
+        for theirs, ours in zip(*results):
+            assert torch.allclose(theirs, ours, atol=1e-5)
