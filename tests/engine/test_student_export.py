@@ -77,6 +77,13 @@ def test_the_students_config_does_not_know_this_package():
         assert word not in text
 
 
+def test_a_student_that_mmaction2_lacks_brings_its_import():
+    student = tiny_x3d()
+    student['backbone'] = dict(type='MoViNet', arch='a0')
+    config = student_config(distiller_config(student=dict(cfg=student)))
+    assert config.custom_imports.imports == ['dtkd_mmaction']
+
+
 def test_a_stock_checkpoint_needs_no_export():
     stock = build_recognizer(Config(dict(model=tiny_x3d())), 'model')
     with pytest.raises(ValueError, match='no student in this checkpoint'):
