@@ -31,9 +31,9 @@ def residual_score(residual: Tensor, kind: str) -> Tensor:
     Args:
         residual (Tensor): (B, C, T, H, W).
         kind (str): ``'l2'``: norm over channels; ``'mean_abs'``;
-            ``'signed_mean'``: mean over channels, which keeps positive
-            differences only; ``'elementwise'``: the signed value itself, a
-            mask of its own for every channel.
+            ``'signed_mean'``: mean over channels, which favours positive
+            differences; ``'elementwise'``: the signed value itself, a mask
+            of its own for every channel.
 
     Returns:
         Tensor: (B, 1, T, H, W), or (B, C, T, H, W) for ``'elementwise'``.
@@ -281,6 +281,15 @@ class StructureDiscrepancyLoss(nn.Module):
                     f'{name}({option}={options[option]}): a '
                     'quantile lies between 0 and 1.'
                 )
+        if (
+            options['res_score'] == 'signed_mean'
+            and options['feat_norm'] == 'layernorm_noaffine'
+        ):
+            raise ValueError(
+                f"{name}(res_score='signed_mean'): with "
+                "feat_norm='layernorm_noaffine' the mean over channels is 0 "
+                "at every position. Use feat_norm='none' or 'running_std'."
+            )
         self.loss_weight = loss_weight
         self.grid = options.pop('grid')
         self.reduction = options.pop('reduction')
