@@ -94,6 +94,8 @@ def make_clips(folder: str) -> None:
             str(CLIPS_PER_CLASS['train']),
             '--val-per-class',
             str(CLIPS_PER_CLASS['val']),
+            '--frames',
+            '36',  # the pipeline samples 8 over 32: the start varies by 4
         ],
         check=True,
     )

@@ -13,6 +13,7 @@ model = dict(
         conv1_stride_t=1,
         pool1_stride_t=1,
         inflate=(1, 1, 1, 1),
+        spatial_strides=(1, 2, 2, 1),
         norm_eval=False,
     ),
     cls_head=dict(

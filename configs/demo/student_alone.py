@@ -3,7 +3,13 @@ _base_ = ['_base_/demo_clips.py', '_base_/adamw.py']
 
 model = dict(
     type='Recognizer3D',
-    backbone=dict(type='X3D', gamma_w=1 / 3, gamma_b=2.25, gamma_d=1.0),
+    backbone=dict(
+        type='X3D',
+        gamma_w=1 / 3,
+        gamma_b=2.25,
+        gamma_d=1.0,
+        spatial_strides=(2, 2, 2, 1),  # leaves 2 x 2 of 32 x 32 pixels
+    ),
     cls_head=dict(
         type='X3DHead',
         in_channels=144,
@@ -18,4 +24,3 @@ model = dict(
         format_shape='NCTHW',
     ),
 )
-optim_wrapper = dict(optimizer=dict(lr=4e-3))

@@ -11,7 +11,7 @@ model = dict(
         spatial_size=32,
         temporal_size=8,
         out_scales=[2],
-        drop_path_rate=0.1,
+        drop_path_rate=0.0,
     ),
     cls_head=dict(
         type='MViTHead',
