@@ -22,7 +22,12 @@ TOKEN_LAYOUTS = {
     'UniFormerV2': '(h w) (b t) c',
 }
 # Where a backbone that returns a vector keeps its blocks.
-BLOCK_LISTS = ('blocks', 'layers', 'transformer.resblocks')
+BLOCK_LISTS = (
+    'blocks',
+    'layers',
+    'transformer.resblocks',
+    'transformer_layers.layers',
+)
 
 
 class ClipShape(NamedTuple):
@@ -184,7 +189,7 @@ class FeatureTap:
         recognizer.eval()
         try:
             with torch.no_grad():
-                recognizer(model_input, mode='tensor', stage='head')
+                recognizer.extract_feat(model_input, stage='head')
         finally:
             # one by one: a stock backbone's train() may freeze parts of it
             for module, mode in training.items():
@@ -245,10 +250,12 @@ class FeatureTap:
             if name in with_grid:
                 return name
         # The last map before pooling: one position says nothing of place.
+        modules = dict(self.recognizer.named_modules())
         spatial = [
             name
             for name in with_grid
             if math.prod(outputs[name].grid_shape[2:]) > 1
+            and 'Pool' not in type(modules[name]).__name__
         ]
         if not spatial:
             self._refuse(
@@ -304,8 +311,6 @@ def describe(output: Any) -> str:
 
 def block_outputs(backbone: nn.Module) -> Iterator[str]:
     """Names of the modules that end a backbone's sequence of blocks."""
-    if type(backbone).__name__ == 'TimeSformer':
-        yield 'backbone.norm'
     for path in BLOCK_LISTS:
         try:
             blocks = backbone.get_submodule(path)
@@ -384,7 +389,7 @@ def is_tokens_with_size(output: Any) -> bool:
         len(output) == 2
         and isinstance(output[0], Tensor)
         and output[0].ndim == 3
-        and not isinstance(output[1], Tensor)
+        and isinstance(output[1], (list, tuple))
         and len(output[1]) == 3
         and all(isinstance(size, int) for size in output[1])
         and output[0].shape[1] - math.prod(output[1]) in (0, 1)

@@ -5,8 +5,10 @@ A spec is ``dict(cfg=..., checkpoint=..., view=..., tap=..., cfg_options=...)``
 what its checkpoints look like.
 """
 
+import copy
 import glob
-from typing import Dict, Optional
+import inspect
+from typing import Any, Dict, Optional, Union
 
 import torch.nn as nn
 from mmaction.registry import MODELS
@@ -17,6 +19,13 @@ from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
+# What a stock model's parts call the weights that they download.
+NO_PRETRAINING = dict(
+    pretrained=None,
+    pretrained2d=False,
+    pretrained_type=None,
+    clip_pretrained=False,
+)
 SPEC_KEYS = ('cfg', 'checkpoint', 'view', 'tap', 'cfg_options')
 
 
@@ -48,7 +57,8 @@ def load_config(spec: dict, key: str) -> Config:
     source = spec['cfg']
     try:
         if isinstance(source, dict):
-            config = Config(dict(model=ConfigDict(source).copy()))
+            # Recognizers take their parts' dicts apart while they are built.
+            config = Config(dict(model=ConfigDict(copy.deepcopy(source))))
         elif '::' in source:
             config = get_config(source)
         else:
@@ -70,10 +80,16 @@ def load_config(spec: dict, key: str) -> Config:
 
 
 def set_num_classes(model: dict, num_classes: Optional[int]) -> None:
-    """Give the head, and any blending of labels, the number of classes."""
+    """Give the heads, and any blending of labels, the number of classes."""
     if num_classes is None:
         return
-    model['cls_head']['num_classes'] = num_classes
+    head = model['cls_head']
+    head['video_classes' if 'video_classes' in head else 'num_classes'] = (
+        num_classes
+    )
+    auxiliary = (model.get('neck') or {}).get('aux_head_cfg')  # TPN
+    if auxiliary:
+        auxiliary['out_channels'] = num_classes
     blending = (model.get('data_preprocessor') or {}).get('blending')
     for augment in (blending or {}).get('augments', [blending]):
         if augment is not None:
@@ -81,21 +97,34 @@ def set_num_classes(model: dict, num_classes: Optional[int]) -> None:
 
 
 def forget_pretraining(model: dict) -> None:
-    """Drop the weights that a stock backbone would download by itself.
+    """Drop the weights that parts of a stock model would download by itself.
 
     They are replaced by the spec's checkpoint anyway.
     """
-    backbone = model['backbone']
-    for name, value in (
-        ('pretrained', None),
-        ('pretrained2d', False),
-        ('clip_pretrained', False),
-    ):
-        if name in backbone:
-            backbone[name] = value
-    init_cfg = backbone.get('init_cfg')
-    if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
-        backbone.pop('init_cfg')
+    for part in model.values():
+        if not isinstance(part, dict):
+            continue
+        defaults = default_options(part.get('type'))
+        for name, value in NO_PRETRAINING.items():
+            # Some classes download without a word in the config.
+            if name in part or defaults.get(name, value) != value:
+                part[name] = value
+        init_cfg = part.get('init_cfg')
+        if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
+            part.pop('init_cfg')
+
+
+def default_options(part_type: Union[str, type, None]) -> Dict[str, Any]:
+    """Defaults of a class's arguments, those of its base classes too."""
+    if isinstance(part_type, str):
+        part_type = MODELS.get(part_type)
+    return {
+        name: parameter.default
+        for base in reversed(getattr(part_type, '__mro__', ()))
+        for name, parameter in inspect.signature(
+            base.__init__
+        ).parameters.items()
+    }
 
 
 def stock_clip(config: Config) -> Dict[str, int]:

@@ -159,5 +159,5 @@ class FrozenTeacher(nn.Module):
         """
         inputs = model_inputs(self.recognizer, self.view, clips)
         with self.tap.record(inputs) as recording:
-            self.recognizer(inputs, mode='tensor', stage='head')
+            self.recognizer.extract_feat(inputs, stage='head')
         return recording

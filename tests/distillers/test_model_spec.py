@@ -17,6 +17,10 @@ MVIT_S = (
     'mmaction::recognition/mvit/'
     'mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb.py'
 )
+TPN = (
+    'mmaction::recognition/tpn/'
+    'tpn-slowonly_imagenet-pretrained-r50_8xb8-8x8x1-150e_kinetics400-rgb.py'
+)
 KEY = 'model.vit_teacher'
 
 
@@ -62,6 +66,14 @@ def test_an_inline_model_is_not_changed():
     assert cfg['cls_head']['num_classes'] == NUM_CLASSES
 
 
+def test_building_leaves_the_users_dict_as_it_is():
+    pytest.importorskip('timm')
+    cfg = dict(tiny_tsn(), backbone=dict(type='timm.resnet18'))
+    for _ in range(2):  # timm's type is popped while it is built
+        build_recognizer(load_config(dict(cfg=cfg), KEY), KEY)
+    assert cfg['backbone'] == dict(type='timm.resnet18')
+
+
 def test_num_classes_reaches_head_and_blending():
     model = load_config(dict(cfg=MVIT_S), KEY).model
     set_num_classes(model, 51)
@@ -69,6 +81,15 @@ def test_num_classes_reaches_head_and_blending():
     assert [
         a.num_classes for a in model.data_preprocessor.blending.augments
     ] == [51, 51]
+
+
+def test_num_classes_reaches_every_head():
+    model = load_config(dict(cfg=TPN), KEY).model
+    set_num_classes(model, 700)
+    assert model.neck.aux_head_cfg.out_channels == 700
+    model = dict(cls_head=dict(image_classes=1000, video_classes=400))
+    set_num_classes(model, 700)
+    assert model['cls_head'] == dict(image_classes=1000, video_classes=700)
 
 
 def test_nothing_is_downloaded_that_a_checkpoint_replaces():
@@ -81,6 +102,34 @@ def test_nothing_is_downloaded_that_a_checkpoint_replaces():
     )
     forget_pretraining(model)
     assert model == dict(backbone=dict(pretrained=None, clip_pretrained=False))
+
+
+@pytest.mark.parametrize(
+    'backbone, neutral',
+    [
+        (dict(type='UniFormerV2'), dict(clip_pretrained=False)),
+        (dict(type='ResNetTSM', depth=18), dict(pretrained2d=False)),
+        # its base class's option
+        (dict(type='ResNetTIN', depth=18), dict(pretrained2d=False)),
+        (
+            dict(type='MViT', pretrained_type='maskfeat'),
+            dict(pretrained_type=None),
+        ),
+        (dict(type='timm.resnet18', pretrained=True), dict(pretrained=None)),
+        (dict(type='X3D'), dict()),
+    ],
+    ids=lambda value: value.get('type'),
+)
+def test_nor_what_a_class_downloads_by_itself(backbone, neutral):
+    head = dict(
+        type='UniFormerHead',
+        init_cfg=dict(type='Pretrained', checkpoint='https://x/z.pth'),
+    )
+    model = dict(type='Recognizer3D', backbone=backbone, cls_head=head)
+    expected = dict(backbone, **neutral)
+    forget_pretraining(model)
+    assert model['backbone'] == expected
+    assert model['cls_head'] == dict(type='UniFormerHead')
 
 
 @pytest.mark.parametrize(
