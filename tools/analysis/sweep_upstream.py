@@ -1,0 +1,636 @@
+"""Tries every RGB model that MMAction2 ships as student and as teacher.
+
+Each model takes one training step of ``DualTeacherDistiller`` in each role,
+with X3D-S and a small MViTv2 in the other roles, on random clips. Weights are
+random and clips are small, so the table says what can be combined, not how
+well it learns. Needs no network and no data.
+"""
+
+import argparse
+import gc
+import importlib.metadata
+import json
+import os
+import os.path as osp
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from glob import glob
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import mmaction
+import torch
+import torch.nn as nn
+from mmaction.registry import MODELS
+from mmaction.structures import ActionDataSample
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+import dtkd_mmaction
+from dtkd_mmaction.distillers.feature_tap import FeatureTap, Recording
+from dtkd_mmaction.distillers.model_spec import (
+    forget_pretraining,
+    load_config,
+    stock_clip,
+)
+
+ROLES = ('student', 'vit_teacher', 'cnn_teacher')
+NUM_CLASSES = 5
+BATCH, FRAMES, SIZE = 2, 16, 64
+
+STUDENT = 'x3d/x3d_s_13x6x1_facebook-kinetics400-rgb.py'
+VIT = 'mvit/mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb.py'
+TSN = 'tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x8-100e_kinetics400-rgb.py'
+OMNISOURCE = (
+    'omnisource/slowonly_r50_8xb16-8x8x1-256e_imagenet-kinetics400-rgb.py'
+)
+# Backbone -> cfg_options: a smaller model where the size of the clip is built
+# in, and what a config of the release lacks to run with today's packages.
+OPTIONS = {
+    'TimeSformer': {'backbone.img_size': SIZE},
+    'VisionTransformer': {'backbone.img_size': SIZE},
+    'UniFormerV2': {
+        'backbone.t_size': 8,
+        'backbone.input_resolution': SIZE,
+    },
+    'mmcls.ResNeXt': {'backbone.type': 'mmpretrain.ResNeXt'},
+    'timm.swin_base_patch4_window7_224': {
+        'backbone.img_size': SIZE,
+        'backbone.feature_shape': 'NHWC',
+    },
+}
+# Where other clips than FRAMES x SIZE are built in: C3D's linear layers.
+VIEWS = {'C3D': dict(frames=16, size=112)}
+# Backbones of other packages, for TSN: their options, their channels.
+OTHER_PACKAGES = {
+    'mmpretrain.MobileNetV3': (dict(arch='small_075'), 432),
+    'mmpretrain.SwinTransformer': (
+        dict(arch='tiny', pad_small_map=True),
+        768,
+    ),
+    'mmpretrain.ConvNeXt': (
+        dict(arch='tiny', gap_before_final_norm=False),
+        768,
+    ),
+    'mmpretrain.VisionTransformer': (
+        dict(arch='deit-small', img_size=SIZE, out_type='featmap'),
+        384,
+    ),
+    'timm.resnet18': (dict(), 512),
+    'timm.mobilenetv3_small_100': (dict(), 576),
+    'timm.convnext_tiny': (dict(), 768),
+    'timm.vit_small_patch16_224': (dict(img_size=SIZE), 384),
+    'torchvision.resnet18': (dict(), 512),
+    'torchvision.mobilenet_v2': (dict(), 1280),
+    'torchvision.swin_t': (dict(feature_shape='NHWC'), 768),
+}
+# Options in which configs of one architecture differ.
+NOT_ARCHITECTURE = {
+    'average_clips',
+    'backbone_drop_path_rate',
+    'bn_frozen',
+    'channel_map',
+    'data_preprocessor',
+    'drop_path_rate',
+    'dropout_ratio',
+    'init_scale',
+    'init_std',
+    'label_smooth_eps',
+    'loss_cls',
+    'mlp_dropout',
+    'norm_eval',
+    'num_classes',
+    'num_segments',
+    'pretrained_type',
+    'test_cfg',
+    'topk',
+    'train_cfg',
+    'with_cp',
+}
+
+
+@dataclass
+class Case:
+    """One model, and what became of it.
+
+    Attributes:
+        family (str): Folder of its config, or the package of its backbone.
+        name (str): Of its config, or of its backbone.
+        options (dict): ``cfg_options`` that it got.
+        model (dict): The model that they give, without pre-training.
+        view (dict): ``frames`` and ``size`` that it saw.
+        others (list[str]): Configs of the same architecture.
+        tap (str): Name of the tapped module.
+        grid (tuple): (C, T, H, W) there.
+        place (float): See :func:`place_of_grid`.
+        is_read (bool): See :func:`is_same_vector`.
+        seconds (dict[str, float]): Role -> duration of the step.
+        reasons (dict[str, str]): Role -> why there was none.
+    """
+
+    family: str
+    name: str
+    options: Dict[str, Any]
+    model: dict
+    view: Dict[str, int]
+    others: List[str] = field(default_factory=list)
+    tap: Optional[str] = None
+    grid: Optional[Tuple[int, ...]] = None
+    place: Optional[float] = None
+    is_read: Optional[bool] = None
+    seconds: Dict[str, float] = field(default_factory=dict)
+    reasons: Dict[str, str] = field(default_factory=dict)
+
+
+# Models
+
+
+def shipped_configs() -> List[str]:
+    """Paths of the RGB configs below ``configs/recognition``."""
+    root = osp.join(
+        osp.dirname(mmaction.__file__), '.mim', 'configs', 'recognition'
+    )
+    paths = glob(osp.join(root, '**', '*.py'), recursive=True)
+    names = sorted(osp.relpath(path, root) for path in paths)
+    return [name for name in names if not name.endswith('-flow.py')]
+
+
+def stock_config(
+    path: str, cfg_options: Optional[Dict[str, Any]] = None
+) -> Config:
+    """A shipped config that downloads nothing."""
+    spec = dict(cfg=f'mmaction::recognition/{path}', cfg_options=cfg_options)
+    config = load_config(spec, path)
+    forget_pretraining(config.model)
+    return config
+
+
+def make_case(
+    family: str, name: str, path: str, options: Dict[str, Any]
+) -> Case:
+    """A case of one shipped config, at a small size."""
+    config = stock_config(path, options)
+    backbone = config.model['backbone']
+    view = VIEWS.get(backbone['type'], dict(frames=FRAMES, size=SIZE)).copy()
+    if config.model['type'] == 'Recognizer2D':
+        view['frames'] = stock_clip(config)['frames']
+    for option in ('num_frames', 't_size'):
+        view['frames'] = backbone.get(option, view['frames'])
+    return Case(family, name, options, config.model, view)
+
+
+def architecture(value: Any) -> Any:
+    """A model dict, less what does not make another architecture."""
+    if isinstance(value, dict):
+        return {
+            key: architecture(value[key])
+            for key in sorted(value)
+            if key not in NOT_ARCHITECTURE
+        }
+    return repr(value)
+
+
+def shipped_cases() -> Iterator[Case]:
+    """A case for each architecture that MMAction2 ships a config of."""
+    cases: Dict[str, Case] = {}
+    for path in shipped_configs():
+        backbone = stock_config(path).model['backbone']['type']
+        family = path.split(osp.sep)[0]
+        name = osp.splitext(osp.basename(path))[0]
+        case = make_case(family, name, path, OPTIONS.get(backbone, {}))
+        first = cases.setdefault(f'{family} {architecture(case.model)}', case)
+        if first is not case:
+            first.others.append(name)
+    yield from cases.values()
+
+
+def more_cases() -> Iterator[Case]:
+    """Models that no shipped config has, out of shipped ones."""
+    # RecognizerOmni is no student, its backbone is one.
+    yield make_case(
+        'omnisource',
+        'OmniResNet in Recognizer3D',
+        OMNISOURCE,
+        {
+            'type': 'Recognizer3D',
+            'cls_head': dict(
+                _delete_=True,
+                type='I3DHead',
+                num_classes=400,
+                in_channels=2048,
+            ),
+            'data_preprocessor.format_shape': 'NCTHW',
+        },
+    )
+    for backbone, (options, channels) in OTHER_PACKAGES.items():
+        yield make_case(
+            backbone.split('.')[0],
+            f'TSN with {backbone}',
+            TSN,
+            {
+                'backbone': dict(_delete_=True, type=backbone, **options),
+                'cls_head.in_channels': channels,
+            },
+        )
+
+
+# One step
+
+
+def partner(role: str) -> dict:
+    """Spec of the small model that plays a role beside the one tried."""
+    config = stock_config(STUDENT)
+    if role == 'vit_teacher':
+        arch = dict(
+            _delete_=True,
+            embed_dims=96,
+            num_layers=4,
+            num_heads=1,
+            downscale_indices=[1, 2, 3],
+        )
+        config = stock_config(VIT, {'backbone.arch': arch})
+    view = dict(frames=8, size=SIZE)
+    return dict(cfg=config.model, checkpoint=None, view=view)
+
+
+def try_role(case: Case, role: str) -> None:
+    """One training step; fills in the case, raises where it cannot be."""
+    torch.manual_seed(0)
+    specs = {name: partner(name) for name in ROLES}
+    specs[role] = dict(cfg=case.model, checkpoint=None, view=case.view)
+    distiller = MODELS.build(
+        dict(type='DualTeacherDistiller', num_classes=NUM_CLASSES, **specs)
+    )
+    distiller.init_weights()
+    distiller.train()
+    if role == 'student':
+        recognizer, tap = distiller.student, distiller.student_tap
+    else:
+        teacher = distiller.teachers[role.replace('_teacher', '')]
+        recognizer, tap = teacher.recognizer, teacher.tap
+    case.tap, case.grid = tap.module_name, tap.grid_shape
+
+    optimizer = OptimWrapper(torch.optim.SGD(distiller.parameters(), lr=1e-3))
+    data = distiller.data_preprocessor(random_batch(case.view), training=True)
+    backbone = list(distiller.student.backbone.parameters())
+    started = time.perf_counter()
+    losses = distiller(**data, mode='loss')
+    total, _ = distiller.parse_losses(losses)  # raises if not finite
+    if role == 'student':  # through the tap alone
+        losses['loss_sd'].backward(retain_graph=True)
+        check(has_gradient(backbone), 'loss_sd does not reach the backbone')
+        distiller.zero_grad()
+    optimizer.backward(total)
+    check(has_gradient(backbone), 'no gradient reaches the backbone')
+    optimizer.step()
+    case.seconds[role] = round(time.perf_counter() - started, 2)
+    for teacher in distiller.teachers.values():
+        check(
+            not any(
+                parameter.requires_grad or parameter.grad is not None
+                for parameter in teacher.parameters()
+            ),
+            'a teacher has a gradient',
+        )
+    if case.place is None:
+        recognizer.eval()
+        clip = torch.randn(clip_shape(case))
+        cells = run(recognizer, tap, clip)[0].grid.shape[2:]
+        recording, read = run(recognizer, tap, clips_that_differ(clip, cells))
+        case.place = place_of_grid(recording.grid)
+        case.is_read = is_same_vector(recording.embedding, read)
+
+
+def random_batch(view: Dict[str, int]) -> dict:
+    """Random clips with as many frames as the largest view needs."""
+    size = view['size']
+    clips = torch.randint(
+        0,
+        256,
+        (BATCH, 1, 3, max(view['frames'], 8), size, size),
+        dtype=torch.uint8,
+    )
+    samples = [ActionDataSample().set_gt_label(i) for i in range(BATCH)]
+    return dict(inputs=list(clips), data_samples=samples)
+
+
+def has_gradient(parameters: List[nn.Parameter]) -> bool:
+    """Whether any gradient is there that is not zero."""
+    return any(
+        parameter.grad is not None and bool(parameter.grad.any())
+        for parameter in parameters
+    )
+
+
+def check(holds: bool, problem: str) -> None:
+    """Raise if it does not hold."""
+    if not holds:
+        raise AssertionError(problem)
+
+
+# Is the tap right?
+
+
+@torch.no_grad()
+def run(
+    recognizer: nn.Module, tap: FeatureTap, clips: Tensor
+) -> Tuple[Recording, Tensor]:
+    """Show (B, 1, 3, T, H, W) clips to a model.
+
+    Returns:
+        tuple[Recording, Tensor]: What its tap saw, and what the first linear
+            layer of its head read.
+    """
+    if isinstance(recognizer, MODELS.get('Recognizer2D')):
+        clips = clips.squeeze(1).transpose(1, 2).contiguous()
+    read = []
+    handles = [
+        module.register_forward_hook(lambda _, args, __: read.append(args[0]))
+        for module in recognizer.cls_head.modules()
+        if isinstance(module, nn.Linear)
+    ]
+    with tap.record(clips) as recording:
+        recognizer.extract_feat(clips, stage='head')
+    for handle in handles:
+        handle.remove()
+    return recording, read[0]
+
+
+def clip_shape(case: Case) -> Tuple[int, ...]:
+    """Of a clip that gives more cells, where no size is built in."""
+    backbone = case.model['backbone']
+    built_in = {'img_size', 'input_resolution'} & set(backbone)
+    # TPNHead keeps the size of the first map that it sees.
+    size = case.view['size']
+    if not (built_in or backbone['type'] in VIEWS or 'neck' in case.model):
+        size *= 2
+    return (1, 1, 3, case.view['frames'], size, size)
+
+
+def clips_that_differ(clip: Tensor, cells: Tuple[int, ...]) -> Tensor:
+    """Seven copies of a clip, six with new noise in one part.
+
+    Args:
+        clip (Tensor): (1, 1, 3, T, H, W).
+        cells (tuple[int, ...]): (T', H', W') of a grid.
+
+    Returns:
+        Tensor: (7, 1, 3, T, H, W): the clip, then for each axis the clip with
+            noise where the grid's first cells are and where its last are.
+    """
+    clips = clip.repeat(7, 1, 1, 1, 1, 1)
+    for axis, n in enumerate(cells):
+        size = clip.shape[3 + axis]
+        length = max(size // n, 1)
+        for index, start in ((1, 0), (2, size - length)):
+            changed = clips[2 * axis + index].narrow(2 + axis, start, length)
+            changed.copy_(torch.randn_like(changed))
+    return clips
+
+
+def place_of_grid(grid: Tensor) -> float:
+    """Whether a grid's axes are the clip's time, height and width.
+
+    The centre of what changes in the grid must move along the axis of the
+    noise (:func:`clips_that_differ`), and less along the others.
+
+    Args:
+        grid (Tensor): (7, C, T, H, W).
+
+    Returns:
+        float: How far it moves, as a share of the axis, for the axis where
+            that is least: 1 if no cells but those change, 0 if all change
+            alike, negative if it moves more along another axis.
+    """
+    cells = grid.shape[2:]
+    grid = grid.double()
+    change = (grid[1:] - grid[:1]).norm(dim=1)  # (6, T, H, W)
+    change /= change.sum(dim=(1, 2, 3), keepdim=True)
+    centres = torch.stack(
+        [
+            change.movedim(axis, 1).flatten(2).sum(dim=2)
+            @ torch.linspace(0, 1, n, dtype=torch.double)
+            for axis, n in enumerate(cells, start=1)
+        ],
+        dim=1,
+    )
+    moves = centres[1::2] - centres[::2]  # (axis of the noise, axis of grid)
+    shares = []
+    for axis, n in enumerate(cells):
+        if n > 1:
+            own, most = moves[axis, axis], moves[axis].abs().max()
+            shares.append(float(own if own > most - 0.02 else -most))
+    return round(min(shares), 3)
+
+
+def is_same_vector(embedding: Tensor, read: Tensor) -> bool:
+    """Whether the embedding is what the head read.
+
+    Up to the order of its parts, and averaged over the frames of a 2-D model.
+    """
+    read = read.reshape(len(embedding), -1, read.shape[-1]).mean(dim=1)
+    return read.shape == embedding.shape and torch.allclose(
+        read.sort().values, embedding.sort().values, rtol=1e-3, atol=1e-5
+    )
+
+
+# The table
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, on one line, without paths of this machine."""
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else ''
+    text = text.replace(osp.dirname(osp.dirname(mmaction.__file__)), '...')
+    return f'{type(error).__name__}: {text}'
+
+
+def markdown(cases: List[Case], roles: List[str]) -> str:
+    """The page ``docs/zoo.md``."""
+    reasons: List[str] = []
+
+    def cell(case: Case, role: str) -> str:
+        if role in case.seconds:
+            return f'{case.seconds[role]:.1f} s'
+        reason = f'`{case.name}`, {role}: {case.reasons[role]}'
+        reasons.append(reason)
+        return f'no ({len(reasons)})'
+
+    def row(cells: List[str]) -> str:
+        return f'| {" | ".join(cells)} |'
+
+    head = ['family', 'model', 'clip', 'tap', '(C, T, H, W)', 'place', 'read']
+    table = [row([*head, *roles]), row(['---'] * (len(head) + len(roles)))]
+    for case in cases:
+        more = f' +{len(case.others)}' if case.others else ''
+        clip = '{frames}x{size}x{size}'.format(**case.view)
+        table.append(
+            row(
+                [
+                    case.family,
+                    f'{case.name}{more}',
+                    clip,
+                    f'`{case.tap}`' if case.tap else '',
+                    'x'.join(map(str, case.grid or [])),
+                    '' if case.place is None else f'{case.place:.2f}',
+                    {None: '', True: 'yes', False: 'no'}[case.is_read],
+                    *[cell(case, role) for role in roles],
+                ]
+            )
+        )
+    tried = len(cases) * len(roles)
+    served = sum(len(case.seconds) for case in cases)
+    versions = ', '.join(
+        f'{package} {version}' for package, version in package_versions()
+    )
+    configs = sum(1 + len(case.others) for case in cases)
+    numbered = [f'{i}. {text}' for i, text in enumerate(reasons, start=1)]
+    with_options = [
+        f'- `{case.name}`: `{json.dumps(case.options)}`'
+        for case in cases
+        if case.options
+    ]
+    with_others = [
+        f'- `{case.name}`: {", ".join(f"`{name}`" for name in case.others)}'
+        for case in cases
+        if case.others
+    ]
+    return f"""# Which models can be student and teacher
+
+Every RGB recognition config that MMAction2 ships, and 2-D backbones of other
+packages in TSN, took one training step of `DualTeacherDistiller` as student
+and as either teacher, with X3D-S and a small MViTv2 in the other roles. All
+weights were random and the clips small: the table says what can be combined,
+not how well it learns. Seconds are those of the step at a batch of {BATCH},
+on the machine at hand, and compare nothing.
+
+A step counts if all losses are finite, gradients reach the student's
+backbone, those of `loss_sd` alone too where the model is the student, and no
+teacher has one.
+
+- **model**: name of the config; +n: n more have the same architecture (below).
+- **tap**: the module whose output is the feature map, by default.
+- **place**: new noise is put in the clip where the map's first cells along an
+  axis are, then where the last are. Given is how far the change in the map
+  moves along that axis, for the axis where it moves least: 1 if no other cells
+  change, about 0 if all change alike. It is below -0.02 if the map's axes are
+  not the clip's time, height and width.
+- **read**: whether the embedding (the vector of `loss_rkd`) is what the head's
+  first linear layer reads.
+
+{served} of {tried} steps ran, for {len(cases)} models out of {configs}
+configs. Made by
+
+    python {' '.join(sys.argv)}
+
+with {versions}.
+
+{os.linesep.join(table)}
+
+## Why not
+
+{os.linesep.join(numbered) or 'All ran.'}
+
+## Options
+
+`cfg_options` that a model got: a smaller one where the size of the clip is
+built in, or what its config lacks.
+
+{os.linesep.join(with_options) or 'None.'}
+
+## Configs of the same architecture
+
+{os.linesep.join(with_others) or 'None.'}
+"""
+
+
+def package_versions() -> List[Tuple[str, str]]:
+    """Installed packages that matter here."""
+    found = [('dtkd_mmaction', dtkd_mmaction.__version__)]
+    for package in (
+        'torch',
+        'mmaction2',
+        'mmengine',
+        'mmcv',
+        'mmcv-lite',
+        'mmpretrain',
+        'timm',
+        'torchvision',
+    ):
+        try:
+            found.append((package, importlib.metadata.version(package)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        '--family', nargs='+', help='families to try; default: all'
+    )
+    parser.add_argument(
+        '--role', nargs='+', choices=ROLES, default=list(ROLES)
+    )
+    parser.add_argument('--out', help='Markdown file to write the table to')
+    parser.add_argument('--json', help='file to write all results to')
+    return parser.parse_args()
+
+
+def write(args: argparse.Namespace, cases: List[Case]) -> None:
+    """The files that were asked for, of what was tried so far."""
+    tried = [case for case in cases if case.seconds or case.reasons]
+    if args.json:
+        results = [
+            {k: v for k, v in asdict(case).items() if k != 'model'}
+            for case in tried
+        ]
+        with open(args.json, 'w') as file:
+            json.dump(results, file, indent=1)
+    if args.out:
+        with open(args.out, 'w') as file:
+            file.write(markdown(tried, args.role))
+
+
+def main() -> None:
+    """Try all cases and print what became of each."""
+    args = parse_args()
+    MMLogger.get_current_instance().setLevel('ERROR')
+    cases = [*shipped_cases(), *more_cases()]
+    families = list(dict.fromkeys(case.family for case in cases))
+    unknown = set(args.family or []) - set(families)
+    if unknown:
+        raise SystemExit(f'No family {sorted(unknown)}. Known: {families}')
+    cases = [
+        case for case in cases if case.family in (args.family or families)
+    ]
+    cases.sort(key=lambda case: families.index(case.family))
+
+    with Progress(console=Console(soft_wrap=True)) as progress:
+        bar = progress.add_task('', total=len(cases) * len(args.role))
+        for case in cases:
+            for role in args.role:
+                progress.update(bar, description=f'{case.name} {role}')
+                try:
+                    try_role(case, role)
+                    outcome = f'{case.seconds[role]} s'
+                except Exception as error:
+                    outcome = case.reasons[role] = first_line(error)
+                gc.collect()
+                progress.advance(bar)
+                progress.console.print(
+                    f'{case.family} | {case.name} | {role} | {case.tap} | '
+                    f'{case.grid} | {case.place} | {case.is_read} | {outcome}',
+                    markup=False,
+                    highlight=False,
+                )
+            write(args, cases)
+
+
+if __name__ == '__main__':
+    main()
