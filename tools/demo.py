@@ -132,7 +132,7 @@ def train(
         *options,
     ]
     task = progress.add_task(RUNS[name], total=1, said='starts')
-    start, lines, top1 = time.perf_counter(), [], ''
+    start, lines, top1, epoch = time.perf_counter(), [], '', 0
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -147,6 +147,10 @@ def train(
         accuracy = re.search(r'acc/top1: ([\d.]+)', line)
         if accuracy:
             top1 = f'top-1 {100 * float(accuracy[1]):.1f} %'
+            if not progress.console.is_terminal:  # no bar in a file
+                progress.console.print(
+                    f'{RUNS[name]}: epoch {epoch}/{epochs} {top1}'
+                )
         step = re.search(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\]', line)
         if step:
             epoch, i, steps = map(int, step.groups())
