@@ -1,5 +1,6 @@
 """What every distiller shares: a student, frozen teachers, bookkeeping."""
 
+import math
 from typing import Dict, List, Optional, Tuple
 
 import torch
@@ -181,23 +182,26 @@ class BaseDistiller(BaseModel):
         return self.student(inputs, data_samples, mode=mode, **kwargs)
 
     def parse_losses(self, losses: Dict[str, Tensor]) -> tuple:
-        """Sum the losses, after a look at each.
+        """Sum the losses, after a look at each and at the monitors.
 
         Raises:
-            FloatingPointError: If one is not finite, with its name.
+            FloatingPointError: If a term is not finite, with its name. A
+                monitor counts too: NaN in a teacher's map empties the masks,
+                so that the loss itself would be a silent zero.
         """
         total, log_vars = super().parse_losses(losses)
-        if not torch.isfinite(total):
+        values = torch.stack([v.detach().float() for v in log_vars.values()])
+        if not torch.isfinite(values).all():
+            terms = dict(zip(log_vars, values.tolist()))
             broken = {
-                name: float(value)
-                for name, value in log_vars.items()
-                if not torch.isfinite(value)
+                name: value
+                for name, value in terms.items()
+                if not math.isfinite(value)
             }
             raise FloatingPointError(
                 f'Loss terms that are not finite: {broken}. All terms: '
-                f'{ {k: float(v) for k, v in log_vars.items()} }. A lower '
-                'learning rate, clip_grad or a lower loss_weight of that '
-                'term may help.'
+                f'{terms}. A lower learning rate, clip_grad or a lower '
+                'loss_weight of that term may help.'
             )
         return total, log_vars
 

@@ -394,3 +394,10 @@ class TestBadInput:
         distiller.loss_sd.loss_weight = value
         with pytest.raises(FloatingPointError, match=r"\{'loss': .*'loss_sd'"):
             train_step(distiller)
+
+    def test_a_broken_teacher_is_no_silent_zero(self):
+        distiller = build(loss_sr=None, loss_rkd=None)
+        teacher = distiller.teachers['cnn'].recognizer
+        teacher.backbone.conv5.conv.weight.data.fill_(float('nan'))
+        with pytest.raises(FloatingPointError, match="'residual_var': nan"):
+            train_step(distiller)

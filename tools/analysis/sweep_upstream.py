@@ -449,7 +449,7 @@ def first_line(error: Exception) -> str:
     return f'{type(error).__name__}: {text}'
 
 
-def markdown(cases: List[Case], roles: List[str]) -> str:
+def markdown(cases: List[Case], roles: List[str], untried: List[str]) -> str:
     """The page ``docs/zoo.md``."""
     reasons: List[str] = []
 
@@ -535,6 +535,10 @@ with {versions}.
 
 {os.linesep.join(numbered) or 'All ran.'}
 
+## Not tried yet
+
+{os.linesep.join(f'- `{name}`' for name in untried) or 'All were tried.'}
+
 ## Options
 
 `cfg_options` that a model got: a smaller one where the size of the clip is
@@ -578,7 +582,11 @@ def parse_args() -> argparse.Namespace:
         '--role', nargs='+', choices=ROLES, default=list(ROLES)
     )
     parser.add_argument('--out', help='Markdown file to write the table to')
-    parser.add_argument('--json', help='file to write all results to')
+    parser.add_argument(
+        '--json',
+        help='file to write all results to; what it already holds is not '
+        'tried again, so an interrupted sweep goes on',
+    )
     return parser.parse_args()
 
 
@@ -593,8 +601,20 @@ def write(args: argparse.Namespace, cases: List[Case]) -> None:
         with open(args.json, 'w') as file:
             json.dump(results, file, indent=1)
     if args.out:
+        untried = [case.name for case in cases if case not in tried]
         with open(args.out, 'w') as file:
-            file.write(markdown(tried, args.role))
+            file.write(markdown(tried, args.role, untried))
+
+
+def recall(path: Optional[str], cases: List[Case]) -> None:
+    """Fill in what an earlier sweep has written to its JSON file."""
+    if path is None or not osp.isfile(path):
+        return
+    with open(path) as file:
+        earlier = {result['name']: result for result in json.load(file)}
+    for case in cases:
+        for name, value in earlier.get(case.name, {}).items():
+            setattr(case, name, value)
 
 
 def main() -> None:
@@ -610,11 +630,19 @@ def main() -> None:
         case for case in cases if case.family in (args.family or families)
     ]
     cases.sort(key=lambda case: families.index(case.family))
+    recall(args.json, cases)
+    # One model of every family first: an early look at all of them.
+    families = [case.family for case in cases]
+    rank = [families[:i].count(family) for i, family in enumerate(families)]
+    order = sorted(range(len(cases)), key=rank.__getitem__)
 
     with Progress(console=Console(soft_wrap=True)) as progress:
         bar = progress.add_task('', total=len(cases) * len(args.role))
-        for case in cases:
+        for case in (cases[i] for i in order):
             for role in args.role:
+                if role in case.seconds or role in case.reasons:
+                    progress.advance(bar)
+                    continue
                 progress.update(bar, description=f'{case.name} {role}')
                 try:
                     try_role(case, role)
