@@ -2,6 +2,14 @@ import logging
 
 import pytest
 from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+
+
+@pytest.fixture(autouse=True)
+def mmaction_scope():
+    """MMAction2's scope, whatever the runner of an earlier test left."""
+    with DefaultScope.overwrite_default_scope('mmaction'):
+        yield
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@ import shutil
 
 import numpy as np
 import pytest
-from mmengine.registry import DefaultScope
 from torch.utils.data import DataLoader
 
 from dtkd_mmaction.datasets import CheckedVideoDataset
@@ -14,12 +13,6 @@ PIPELINE = [
     dict(type='FormatShape', input_format='NCTHW'),
     dict(type='PackActionInputs'),
 ]
-
-
-@pytest.fixture(autouse=True)
-def mmaction_scope():
-    with DefaultScope.overwrite_default_scope('mmaction'):
-        yield
 
 
 @pytest.fixture(scope='module')

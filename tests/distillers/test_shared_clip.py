@@ -1,6 +1,5 @@
 import pytest
 import torch
-from mmengine.registry import DefaultScope
 from tiny_models import NUM_CLASSES, batch, labelled_samples
 
 from dtkd_mmaction.distillers import SharedClipPreprocessor
@@ -9,12 +8,6 @@ MIXUP = dict(
     type='RandomBatchAugment',
     augments=[dict(type='MixupBlending', alpha=0.8, num_classes=NUM_CLASSES)],
 )
-
-
-@pytest.fixture(autouse=True)
-def mmaction_scope():
-    with DefaultScope.overwrite_default_scope('mmaction'):
-        yield
 
 
 def test_3d_clips_stay_raw():
