@@ -7,6 +7,7 @@ well it learns. Needs no network and no data.
 """
 
 import argparse
+import functools
 import gc
 import importlib.metadata
 import json
@@ -159,6 +160,11 @@ def shipped_configs() -> List[str]:
     return [name for name in names if not name.endswith('-flow.py')]
 
 
+def family_of(path: str) -> str:
+    """The folder of a config, or the package of a backbone's name."""
+    return path.replace('.', osp.sep).split(osp.sep)[0]
+
+
 def stock_config(
     path: str, cfg_options: Optional[Dict[str, Any]] = None
 ) -> Config:
@@ -170,10 +176,13 @@ def stock_config(
 
 
 def make_case(
-    family: str, name: str, path: str, options: Dict[str, Any]
+    family: str, name: str, path: str, options: Optional[dict] = None
 ) -> Case:
     """A case of one shipped config, at a small size."""
     config = stock_config(path, options)
+    if options is None:
+        options = OPTIONS.get(config.model['backbone']['type'], {})
+        config = stock_config(path, options) if options else config
     backbone = config.model['backbone']
     view = VIEWS.get(backbone['type'], dict(frames=FRAMES, size=SIZE)).copy()
     if config.model['type'] == 'Recognizer2D':
@@ -194,41 +203,44 @@ def architecture(value: Any) -> Any:
     return repr(value)
 
 
-def shipped_cases() -> Iterator[Case]:
+def shipped_cases(families: Optional[List[str]] = None) -> Iterator[Case]:
     """A case for each architecture that MMAction2 ships a config of."""
     cases: Dict[str, Case] = {}
     for path in shipped_configs():
-        backbone = stock_config(path).model['backbone']['type']
-        family = path.split(osp.sep)[0]
-        name = osp.splitext(osp.basename(path))[0]
-        case = make_case(family, name, path, OPTIONS.get(backbone, {}))
+        family = family_of(path)
+        if families and family not in families:
+            continue
+        case = make_case(family, osp.splitext(osp.basename(path))[0], path)
         first = cases.setdefault(f'{family} {architecture(case.model)}', case)
         if first is not case:
-            first.others.append(name)
+            first.others.append(case.name)
     yield from cases.values()
 
 
-def more_cases() -> Iterator[Case]:
+def more_cases(families: Optional[List[str]] = None) -> Iterator[Case]:
     """Models that no shipped config has, out of shipped ones."""
-    # RecognizerOmni is no student, its backbone is one.
-    yield make_case(
-        'omnisource',
-        'OmniResNet in Recognizer3D',
-        OMNISOURCE,
-        {
-            'type': 'Recognizer3D',
-            'cls_head': dict(
-                _delete_=True,
-                type='I3DHead',
-                num_classes=400,
-                in_channels=2048,
-            ),
-            'data_preprocessor.format_shape': 'NCTHW',
-        },
-    )
-    for backbone, (options, channels) in OTHER_PACKAGES.items():
+    if not families or 'omnisource' in families:
+        # RecognizerOmni is no student, its backbone is one.
         yield make_case(
-            backbone.split('.')[0],
+            'omnisource',
+            'OmniResNet in Recognizer3D',
+            OMNISOURCE,
+            {
+                'type': 'Recognizer3D',
+                'cls_head': dict(
+                    _delete_=True,
+                    type='I3DHead',
+                    num_classes=400,
+                    in_channels=2048,
+                ),
+                'data_preprocessor.format_shape': 'NCTHW',
+            },
+        )
+    for backbone, (options, channels) in OTHER_PACKAGES.items():
+        if families and family_of(backbone) not in families:
+            continue
+        yield make_case(
+            family_of(backbone),
             f'TSN with {backbone}',
             TSN,
             {
@@ -241,6 +253,7 @@ def more_cases() -> Iterator[Case]:
 # One step
 
 
+@functools.lru_cache(maxsize=None)
 def partner(role: str) -> dict:
     """Spec of the small model that plays a role beside the one tried."""
     config = stock_config(STUDENT)
@@ -298,6 +311,10 @@ def try_role(case: Case, role: str) -> None:
         )
     if case.place is None:
         recognizer.eval()
+        for module in recognizer.modules():
+            # Untrained, its running statistics let activations grow.
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train()
         clip = torch.randn(clip_shape(case))
         cells = run(recognizer, tap, clip)[0].grid.shape[2:]
         recording, read = run(recognizer, tap, clips_that_differ(clip, cells))
@@ -621,14 +638,13 @@ def main() -> None:
     """Try all cases and print what became of each."""
     args = parse_args()
     MMLogger.get_current_instance().setLevel('ERROR')
-    cases = [*shipped_cases(), *more_cases()]
-    families = list(dict.fromkeys(case.family for case in cases))
+    families = [family_of(path) for path in shipped_configs()]
+    families += [family_of(backbone) for backbone in OTHER_PACKAGES]
+    families = list(dict.fromkeys(families))
     unknown = set(args.family or []) - set(families)
     if unknown:
         raise SystemExit(f'No family {sorted(unknown)}. Known: {families}')
-    cases = [
-        case for case in cases if case.family in (args.family or families)
-    ]
+    cases = [*shipped_cases(args.family), *more_cases(args.family)]
     cases.sort(key=lambda case: families.index(case.family))
     recall(args.json, cases)
     # One model of every family first: an early look at all of them.
