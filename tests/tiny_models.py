@@ -106,6 +106,20 @@ def tiny_distiller(**overrides) -> dict:
     )
 
 
+def tiny_single_teacher(**overrides) -> dict:
+    """A config of ``SingleTeacherDistiller``: X3D from a random MViT."""
+    view = dict(frames=FRAMES, size=SIZE)
+    return dict(
+        dict(
+            type='SingleTeacherDistiller',
+            student=dict(cfg=tiny_x3d(), view=view),
+            teacher=dict(cfg=tiny_mvit(), checkpoint=None, view=view),
+            losses=dict(kd=dict(type='KDLoss')),
+        ),
+        **overrides,
+    )
+
+
 def labelled_samples(labels: List[int]) -> List[ActionDataSample]:
     """Data samples as a stock pipeline packs them."""
     return [ActionDataSample().set_gt_label(label) for label in labels]

@@ -10,7 +10,7 @@ import os.path as osp
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint
 
-from dtkd_mmaction.engine import student_checkpoint
+from dtkd_mmaction.engine.student_export import PARTS, student_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,7 +19,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint of a distillation run')
     parser.add_argument(
         '--out',
-        help='file to write; default: student_<name> beside the checkpoint',
+        help='file to write; default: <part>_<name> beside the checkpoint',
+    )
+    parser.add_argument(
+        '--part',
+        choices=PARTS,
+        default='student',
+        help='which model; only mutual learning (DML) has a peer',
     )
     return parser.parse_args()
 
@@ -28,9 +34,10 @@ def main() -> None:
     """Export, and say what was written."""
     args = parse_args()
     folder, name = osp.split(args.checkpoint)
-    out = args.out or osp.join(folder, f'student_{name}')
+    out = args.out or osp.join(folder, f'{args.part}_{name}')
     checkpoint = student_checkpoint(
-        CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
+        CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu'),
+        args.part,
     )
     save_checkpoint(checkpoint, out)
     weights = sum(t.numel() for t in checkpoint['state_dict'].values())

@@ -1,15 +1,17 @@
 """What every distiller shares: a student, frozen teachers, bookkeeping."""
 
 import math
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Tuple
 
 import torch
 import torch.nn as nn
+from mmaction.registry import MODELS
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
-from .feature_tap import Recording
+from .feature_tap import FeatureTap, Recording
+from .loss_set import LossSet
 from .model_spec import (
     build_recognizer,
     check_spec,
@@ -35,6 +37,11 @@ class BaseDistiller(BaseModel):
             is the initialisation.
         teachers (dict[str, dict]): Name of the constructor's argument ->
             model spec.
+        losses (dict[str, dict], optional): Losses of :class:`LossSet`.
+        label_weight (float): Factor of the student's stock losses. Defaults
+            to 1.0.
+        student_transform (dict, optional): A training-only transform of the
+            raw clips that the student alone sees.
         num_classes (int, optional): Classes of all heads, if the named
             configs have others.
 
@@ -48,6 +55,9 @@ class BaseDistiller(BaseModel):
         self,
         student: dict,
         teachers: Dict[str, dict],
+        losses: Optional[Dict[str, dict]] = None,
+        label_weight: float = 1.0,
+        student_transform: Optional[dict] = None,
         num_classes: Optional[int] = None,
     ) -> None:
         check_spec(student, 'model.student')
@@ -72,6 +82,10 @@ class BaseDistiller(BaseModel):
             recognizer, student, config, 'model.student'
         )
         self.num_classes = self.student_tap.num_classes
+        self.label_weight = label_weight
+        self.student_transform = (
+            MODELS.build(student_transform) if student_transform else None
+        )
         if blending is not None and blending.num_classes != self.num_classes:
             raise ValueError(
                 'model.student: its data_preprocessor.blending is made for '
@@ -83,7 +97,18 @@ class BaseDistiller(BaseModel):
         self._teachers_loaded = False
         # Past nn.Module's registration: not in state_dict, optimizer or DDP.
         self.__dict__['_teachers'] = {}
+        self.losses = LossSet(
+            losses,
+            list(map(short_name, teachers)),
+            self._tap,
+            self.num_classes,
+        )
         self._register_load_state_dict_pre_hook(accept_exported_student)
+
+    @classmethod
+    def exported_student(cls, model: dict, part: str = 'student') -> dict:
+        """Spec of the model that is exported, from a distiller's config."""
+        return model[part]
 
     # Teachers
 
@@ -120,8 +145,14 @@ class BaseDistiller(BaseModel):
                     'cfg_options.'
                 )
             teacher.recognizer.to(device)
-            self._teachers[argument.replace('_teacher', '')] = teacher
+            self._teachers[short_name(argument)] = teacher
         return self._teachers
+
+    def _tap(self, who: str) -> FeatureTap:
+        """The tap of the student or, by its short name, of a teacher."""
+        if who == 'student':
+            return self.student_tap
+        return self.build_teachers()[who].tap
 
     def init_weights(self) -> None:
         """Initialise the student, load all checkpoints, build the teachers.
@@ -158,12 +189,37 @@ class BaseDistiller(BaseModel):
         Returns:
             tuple[dict, Recording]: Stock losses, recorded features.
         """
+        if self.student_transform is not None:
+            clips = self.student_transform(clips)
         inputs = model_inputs(
             self.student, self.student_view, clips, data_samples
         )
-        with self.student_tap.record(inputs) as recording:
+        extras = self.losses.extras_of('student')
+        with self.student_tap.record(inputs, extras) as recording:
             losses = self.student.loss(inputs, data_samples)
+        if self.label_weight != 1:
+            losses = {
+                name: value * self.label_weight if 'loss' in name else value
+                for name, value in losses.items()
+            }
         return losses, recording
+
+    def teach(
+        self, clips: Tensor, names: Iterable[str]
+    ) -> Dict[str, Recording]:
+        """What the named teachers say of the shared clips.
+
+        Args:
+            clips (Tensor): (B, 1, 3, T, H, W), raw.
+            names (Iterable[str]): Short names.
+
+        Returns:
+            dict[str, Recording]: By name.
+        """
+        return {
+            name: self.teachers[name](clips, self.losses.extras_of(name))
+            for name in names
+        }
 
     def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:
         """Losses of one batch; a distiller's one method of its own."""
@@ -224,6 +280,11 @@ class BaseDistiller(BaseModel):
         for teacher in self._teachers.values():
             teacher.recognizer._set_device(device)
         super()._set_device(device)
+
+
+def short_name(argument: str) -> str:
+    """``'vit_teacher'`` -> ``'vit'``; ``'teacher'`` stays."""
+    return argument.replace('_teacher', '')
 
 
 def labels_of(data_samples: list, device: torch.device) -> Tensor:

@@ -1,6 +1,6 @@
 """The paper's method: two teachers, three losses (Eq. 14)."""
 
-from typing import Dict, Optional
+from typing import Dict, Optional, Set
 
 import torch
 from mmaction.registry import MODELS
@@ -47,6 +47,13 @@ class DualTeacherDistiller(BaseDistiller):
             Defaults to ``'classifier_input'``.
         preset (str): Preset of ``loss_sr`` and ``loss_sd``: ``'corrected'``
             (default) or ``'paper_literal'``.
+        losses (dict[str, dict], optional): Further losses, as those of
+            :class:`SingleTeacherDistiller`, each with ``teacher='vit'`` or
+            ``'cnn'``.
+        label_weight (float): Factor of the student's stock label loss.
+            Defaults to 1.0.
+        student_transform (dict, optional): A training-only transform of the
+            student's clips alone.
         num_classes (int, optional): Classes of all three heads, if the named
             configs have others.
     """
@@ -63,11 +70,17 @@ class DualTeacherDistiller(BaseDistiller):
         rkd_teacher: str = 'vit',
         rkd_feature: str = 'classifier_input',
         preset: str = 'corrected',
+        losses: Optional[Dict[str, dict]] = None,
+        label_weight: float = 1.0,
+        student_transform: Optional[dict] = None,
         num_classes: Optional[int] = None,
     ) -> None:
         super().__init__(
             student,
             dict(vit_teacher=vit_teacher, cnn_teacher=cnn_teacher),
+            losses=losses,
+            label_weight=label_weight,
+            student_transform=student_transform,
             num_classes=num_classes,
         )
         for option, value, choices in (
@@ -103,14 +116,14 @@ class DualTeacherDistiller(BaseDistiller):
     def _build_structure_discrepancy(
         self, loss_sd: dict, branch: dict
     ) -> None:
-        width = self.student_tap.grid_shape[0]
+        width = self.student_tap.shapes['map'][0]
         loss_class = MODELS.get(loss_sd['type'])
         options = {k: v for k, v in loss_sd.items() if k != 'type'}
         if loss_class.needs_channels(**options):
             # Trainable projections belong to the optimizer from the start,
             # so this is the one case that builds teachers here.
             widths = {
-                name: teacher.tap.grid_shape[0]
+                name: teacher.tap.shapes['map'][0]
                 for name, teacher in self.build_teachers().items()
             }
             loss_sd = dict(
@@ -132,33 +145,31 @@ class DualTeacherDistiller(BaseDistiller):
 
         Returns:
             dict[str, Tensor]: The student's stock losses, ``loss_sr``,
-                ``loss_sd``, ``loss_rkd`` (those switched on), and monitors,
-                whose names do not contain "loss".
+                ``loss_sd``, ``loss_rkd`` (those switched on), ``loss_<name>``
+                of the further ones, and monitors, whose names do not contain
+                "loss".
         """
         losses, student = self.student_forward(inputs, data_samples)
-        taught = {
-            name: teacher(inputs)
-            for name, teacher in self.teachers.items()
-            if name in self._needed_teachers()
-        }
+        taught = self.teach(inputs, self._needed_teachers())
+        labels = labels_of(data_samples, inputs.device)
         predicted = None
         if self.loss_sd is not None:
-            predicted = self.branch(student.grid)  # Eq. 11
+            predicted = self.branch(student.map)  # Eq. 11
 
         # Softmax, KL, quantiles and distances in float32 under AMP.
         with torch.autocast(inputs.device.type, enabled=False):
             if self.loss_sr is not None:
                 losses['loss_sr'] = self.loss_sr(
                     student.logits,
-                    {name: taught[name].logits for name in taught},
+                    {name: taught[name].logits for name in ('vit', 'cnn')},
                 )
                 losses.update(self.loss_sr.monitors)
             if self.loss_sd is not None:
                 losses['loss_sd'] = self.loss_sd(
                     predicted,
-                    taught['vit'].grid,
-                    taught['cnn'].grid,
-                    labels_of(data_samples, inputs.device),
+                    taught['vit'].map,
+                    taught['cnn'].map,
+                    labels,
                 )
                 losses.update(self.loss_sd.monitors)
             if self.loss_rkd is not None:
@@ -169,14 +180,16 @@ class DualTeacherDistiller(BaseDistiller):
                     )
                     for name in self.rkd_teachers
                 ) / len(self.rkd_teachers)
+            losses.update(self.losses(student, taught, labels, data_samples))
         return losses
 
-    def _needed_teachers(self) -> tuple:
+    def _needed_teachers(self) -> Set[str]:
         if self.loss_sr is not None or self.loss_sd is not None:
-            return ('vit', 'cnn')
-        return self.rkd_teachers if self.loss_rkd is not None else ()
+            return {'vit', 'cnn'}
+        related = self.rkd_teachers if self.loss_rkd is not None else ()
+        return self.losses.needed_teachers() | set(related)
 
     def _relational_feature(self, recording: Recording) -> Tensor:
         if self.rkd_feature == 'mean_patch':
-            return recording.grid.mean(dim=(2, 3, 4))
+            return recording.map.mean(dim=(2, 3, 4))
         return recording.embedding

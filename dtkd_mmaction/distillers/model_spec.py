@@ -1,8 +1,8 @@
 """From a model spec in a config to a stock MMAction2 recognizer.
 
-A spec is ``dict(cfg=..., checkpoint=..., view=..., tap=..., cfg_options=...)``
-(``docs/configs.md``). Only this room knows how MMAction2 builds a model and
-what its checkpoints look like.
+A spec is a dict with the keys :data:`SPEC_KEYS` (``docs/configs.md``). Only
+this room knows how MMAction2 builds a model and what its checkpoints look
+like.
 """
 
 import copy
@@ -26,7 +26,7 @@ NO_PRETRAINING = dict(
     pretrained_type=None,
     clip_pretrained=False,
 )
-SPEC_KEYS = ('cfg', 'checkpoint', 'view', 'tap', 'cfg_options')
+SPEC_KEYS = ('cfg', 'checkpoint', 'view', 'tap', 'stages', 'cfg_options')
 
 
 def check_spec(spec: dict, key: str) -> None:
@@ -58,7 +58,10 @@ def load_config(spec: dict, key: str) -> Config:
     try:
         if isinstance(source, dict):
             # Recognizers take their parts' dicts apart while they are built.
-            config = Config(dict(model=ConfigDict(copy.deepcopy(source))))
+            source = copy.deepcopy(source)
+            config = Config(
+                source if 'model' in source else dict(model=ConfigDict(source))
+            )
         elif '::' in source:
             config = get_config(source)
         else:

@@ -1,6 +1,6 @@
 """A frozen stock model that is asked for logits and features."""
 
-from typing import Optional
+from typing import Collection, Optional
 
 import torch
 import torch.nn as nn
@@ -66,7 +66,9 @@ def tap_recognizer(
     empty = torch.zeros(1, 1, 3, clip['frames'], height, width, device=device)
     inputs = model_inputs(recognizer, view, empty)
     try:
-        tap = FeatureTap(recognizer, inputs, spec.get('tap'), key)
+        tap = FeatureTap(
+            recognizer, inputs, spec.get('tap'), key, spec.get('stages')
+        )
     except (RuntimeError, AssertionError, IndexError, KeyError) as error:
         stock = stock_clip(config)
         raise ValueError(
@@ -148,16 +150,20 @@ class FrozenTeacher(nn.Module):
         return self
 
     @torch.no_grad()
-    def forward(self, clips: Tensor) -> Recording:
+    def forward(
+        self, clips: Tensor, extras: Collection[str] = ()
+    ) -> Recording:
         """Logits and features for the shared clips.
 
         Args:
             clips (Tensor): (B, 1, 3, T, H, W), raw.
+            extras (Collection[str]): What to record beside the map:
+                :data:`~.feature_tap.EXTRAS`.
 
         Returns:
             Recording: All of it without gradient.
         """
         inputs = model_inputs(self.recognizer, self.view, clips)
-        with self.tap.record(inputs) as recording:
+        with self.tap.record(inputs, extras) as recording:
             self.recognizer.extract_feat(inputs, stage='head')
         return recording

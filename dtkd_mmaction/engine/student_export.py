@@ -6,7 +6,8 @@ from mmengine.config import Config
 from ..distillers.model_spec import load_config, set_num_classes
 from ..version import __version__
 
-STUDENT = 'student.'
+# Models that a distiller trains; only mutual learning has a peer.
+PARTS = ('student', 'peer')
 # What a config needs to test and to deploy a model.
 KEPT_SECTIONS = (
     'default_scope',
@@ -23,20 +24,23 @@ KEPT_SECTIONS = (
 )
 
 
-def is_distiller_checkpoint(checkpoint: dict) -> bool:
-    """Whether it holds a student among other things."""
+def is_distiller_checkpoint(checkpoint: dict, part: str = 'student') -> bool:
+    """Whether it holds a student (or a peer) among other things."""
     return any(
-        name.startswith(STUDENT) for name in checkpoint.get('state_dict', {})
+        name.startswith(f'{part}.')
+        for name in checkpoint.get('state_dict', {})
     )
 
 
-def student_checkpoint(checkpoint: dict) -> dict:
+def student_checkpoint(checkpoint: dict, part: str = 'student') -> dict:
     """The student alone, as MMAction2 itself would have saved it.
 
     Args:
         checkpoint (dict): As a runner saves it for a distiller. Under EMA
             its ``state_dict`` holds the averaged weights, so the student has
             those that were evaluated.
+
+        part (str): Which of :data:`PARTS`. Defaults to ``'student'``.
 
     Returns:
         dict: ``meta`` and ``state_dict`` of the stock model; no optimizer,
@@ -46,41 +50,43 @@ def student_checkpoint(checkpoint: dict) -> dict:
     Raises:
         ValueError: If there is no student in it.
     """
-    if not is_distiller_checkpoint(checkpoint):
+    if not is_distiller_checkpoint(checkpoint, part):
         raise ValueError(
-            'There is no student in this checkpoint: its keys, such as '
+            f'There is no {part} in this checkpoint: its keys, such as '
             f'{list(checkpoint.get("state_dict", checkpoint))[:3]}, do not '
-            f'start with {STUDENT!r}. A stock checkpoint needs no export.'
+            f"start with '{part}.'. A stock checkpoint needs no export."
         )
     meta = dict(
         checkpoint.get('meta', {}), distilled_by=f'dtkd_mmaction {__version__}'
     )
     if 'cfg' in meta:
         meta['cfg'] = student_config(
-            Config.fromstring(meta['cfg'], '.py')
+            Config.fromstring(meta['cfg'], '.py'), part
         ).pretty_text
     return dict(
         meta=meta,
         state_dict={
-            name[len(STUDENT) :]: value
+            name[len(part) + 1 :]: value
             for name, value in checkpoint['state_dict'].items()
-            if name.startswith(STUDENT)
+            if name.startswith(f'{part}.')
         },
     )
 
 
-def student_config(config: Config) -> Config:
+def student_config(config: Config, part: str = 'student') -> Config:
     """The config with which plain MMAction2 tests the exported student.
 
     Args:
         config (Config): A distillation config.
+        part (str): Which of :data:`PARTS`. Defaults to ``'student'``.
 
     Returns:
         Config: The student with its test data. It imports this package only
             for a student that MMAction2 does not have (MoViNet).
     """
-    spec = config.model.student
-    model = load_config(spec, 'model.student').model
+    distiller = MODELS.get(config.model.type)
+    spec = distiller.exported_student(config.model, part)
+    model = load_config(spec, f'model.{part}').model
     set_num_classes(model, config.model.get('num_classes'))
     sections = {
         name: config[name]

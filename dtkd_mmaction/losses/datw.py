@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from mmaction.registry import MODELS
 from torch import Tensor
 
-from .kd import at_least_float32, kl_divergence
+from .kd import kl_divergence
+from .logit_standardisation import standardise_logits
+from .numerics import at_least_float32
 from .options import check_choice, preset_options
 
 CONFIDENCES = (
@@ -197,8 +199,7 @@ def fused_log_probs(
             log_probs + log_weights.log_softmax(dim=1), dim=1
         )
     if fuse == 'standardised_logit':
-        stacked = stacked - stacked.mean(dim=2, keepdim=True)
-        stacked = stacked / (stacked.std(dim=2, keepdim=True) + 1e-7)
+        stacked = standardise_logits(stacked)
     return F.log_softmax((weights * stacked).sum(dim=1) / tau, dim=1)
 
 

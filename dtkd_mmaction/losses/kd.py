@@ -1,25 +1,20 @@
 """Hinton's knowledge distillation (Eq. 1) and the KL that others share."""
 
-import torch
+from typing import Union
+
 import torch.nn as nn
 import torch.nn.functional as F
 from mmaction.registry import MODELS
 from torch import Tensor
 
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Half precision becomes float32, wider types stay as they are.
-
-    Softmax, KL, quantiles and pairwise distances lose their meaning in the
-    10 or 7 mantissa bits that automatic mixed precision hands them.
-    """
-    if tensor.dtype in (torch.float16, torch.bfloat16):
-        return tensor.float()
-    return tensor
+from .logit_standardisation import standardise_logits
+from .numerics import at_least_float32
 
 
 def kl_divergence(
-    target_log_probs: Tensor, student_logits: Tensor, tau: float
+    target_log_probs: Tensor,
+    student_logits: Tensor,
+    tau: Union[float, Tensor],
 ) -> Tensor:
     """KL(target || student) of every sample.
 
@@ -27,7 +22,7 @@ def kl_divergence(
         target_log_probs (Tensor): Log-probabilities at temperature ``tau``,
             (B, N).
         student_logits (Tensor): Logits, (B, N).
-        tau (float): Temperature of the student's softmax.
+        tau (float or Tensor): Temperature of the student's softmax.
 
     Returns:
         Tensor: One value a sample, (B,), without the factor ``tau ** 2``.
@@ -39,14 +34,17 @@ def kl_divergence(
 
 
 def kd_loss(
-    student_logits: Tensor, teacher_logits: Tensor, tau: float
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    tau: Union[float, Tensor],
 ) -> Tensor:
     """``tau ** 2 * KL(teacher || student)``, mean over the batch (Eq. 1).
 
     Args:
         student_logits (Tensor): (B, N).
         teacher_logits (Tensor): (B, N).
-        tau (float): Temperature of both softmaxes.
+        tau (float or Tensor): Temperature of both softmaxes; the gradient
+            reaches a scalar tensor through both of them and the factor.
 
     Returns:
         Tensor: Scalar.
@@ -64,17 +62,29 @@ class KDLoss(nn.Module):
     Args:
         loss_weight (float): Defaults to 1.0.
         tau (float): Temperature. Defaults to 4.0.
+        standardise (bool): Whether to compare the logits as
+            :func:`~.logit_standardisation.standardise_logits` leaves them.
+            Defaults to False.
     """
 
-    def __init__(self, loss_weight: float = 1.0, tau: float = 4.0) -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        tau: float = 4.0,
+        standardise: bool = False,
+    ) -> None:
         super().__init__()
         self.loss_weight = loss_weight
         self.tau = tau
+        self.standardise = standardise
 
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor
     ) -> Tensor:
         """Weighted :func:`kd_loss`; both logits are (B, N)."""
+        if self.standardise:
+            student_logits = standardise_logits(student_logits)
+            teacher_logits = standardise_logits(teacher_logits)
         return self.loss_weight * kd_loss(
             student_logits, teacher_logits.detach(), self.tau
         )

@@ -8,7 +8,7 @@ from mmaction.registry import MODELS
 from mmengine import dist
 from torch import Tensor
 
-from .kd import at_least_float32
+from .numerics import at_least_float32
 from .options import check_choice
 
 PAIRS = ('distinct', 'all_entries')
@@ -161,18 +161,21 @@ class RKDLoss(nn.Module):
         self.pairs = pairs
         self.gather = gather
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def forward(
+        self, student_embedding: Tensor, teacher_embedding: Tensor
+    ) -> Tensor:
         """Weighted sum of both terms.
 
         Args:
-            student (Tensor): Embeddings, (B, D_s).
-            teacher (Tensor): Embeddings, (B, D_t).
+            student_embedding (Tensor): (B, D_s).
+            teacher_embedding (Tensor): (B, D_t).
 
         Returns:
             Tensor: Scalar.
         """
-        student = at_least_float32(student)  # float16 overflows in a sum
-        teacher = at_least_float32(teacher.detach())
+        # float16 overflows in a sum
+        student = at_least_float32(student_embedding)
+        teacher = at_least_float32(teacher_embedding.detach())
         if self.gather and dist.get_world_size() > 1:
             student = GatherWithGradient.apply(student)
             teacher = GatherWithGradient.apply(teacher)

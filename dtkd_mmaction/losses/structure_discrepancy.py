@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..modules.grid import GRIDS, align_grids
 from ..modules.projections import NORMS, PROJECTIONS, TeacherProjections
-from .kd import at_least_float32
+from .numerics import at_least_float32
 from .options import check_choice, preset_options
 
 RES_SCORES = ('l2', 'mean_abs', 'signed_mean', 'elementwise')

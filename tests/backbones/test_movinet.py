@@ -480,7 +480,7 @@ def test_stock_recognizer_trains_and_tests(form):
 def test_maps_can_be_tapped(module, channels):
     x = torch.rand(2, 1, 3, 4, 64, 64)
     tap = FeatureTap(recognizer(), x, module)
-    assert tap.grid_shape == (channels, 4, 2, 2)
+    assert tap.shapes['map'] == (channels, 4, 2, 2)
     assert tap.embedding_width == 480
 
 

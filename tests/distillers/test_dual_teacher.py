@@ -300,7 +300,7 @@ class TestStudentSide:
                 cfg=tiny_tsn(), checkpoint=None, view=dict(size=64)
             ),
         )
-        assert distiller.student_tap.grid_shape == (512, 2, 1, 1)
+        assert distiller.student_tap.shapes['map'] == (512, 2, 1, 1)
         assert math.isfinite(train_step(distiller)['loss'])
 
 

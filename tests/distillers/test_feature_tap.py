@@ -14,7 +14,7 @@ from tiny_models import (
 )
 
 from dtkd_mmaction.distillers import FeatureTap
-from dtkd_mmaction.distillers.feature_tap import (
+from dtkd_mmaction.distillers.feature_layout import (
     ClipShape,
     as_embedding,
     as_grid,
@@ -40,11 +40,11 @@ def tiny_slowfast() -> dict:
         pretrained=None,
         resample_rate=2,
         speed_ratio=2,
-        channel_ratio=2,
-        slow_pathway=dict(pathway, lateral=True, base_channels=8),
+        channel_ratio=4,
+        slow_pathway=dict(pathway, lateral=True, base_channels=16),
         fast_pathway=dict(pathway, lateral=False, base_channels=4),
     )
-    return recognizer_3d(backbone, 'SlowFastHead', (8 + 4) * 8)
+    return recognizer_3d(backbone, 'SlowFastHead', (16 + 4) * 8)
 
 
 def tiny_video_mae(**options) -> dict:
@@ -127,7 +127,7 @@ def tapped(cfg: dict, module: str = None, size: int = SIZE):
     tap = FeatureTap(recognizer, clips[:1], module)
     with tap.record(clips) as recording, torch.no_grad():
         recognizer.extract_feat(clips, stage='head')
-    assert tap.grid_shape == tuple(recording.grid.shape[1:])
+    assert tap.shapes['map'] == tuple(recording.map.shape[1:])
     assert tap.embedding_width == recording.embedding.shape[1]
     assert tap.num_classes == recording.logits.shape[1] == NUM_CLASSES
     return recognizer, clips, recording
@@ -151,30 +151,30 @@ class TestDefaultTap:
         recognizer, clips, recording = tapped(cfg)
         assert recording.tap.module_name == 'backbone'
         expected = recognizer.backbone(clips.flatten(0, 1))
-        assert torch.allclose(recording.grid, expected, atol=1e-5)
+        assert torch.allclose(recording.map, expected, atol=1e-5)
 
     def test_mvit_gives_its_patches(self):
         recognizer, clips, recording = tapped(tiny_mvit())
         patches, class_token = recognizer.backbone(clips.flatten(0, 1))[-1]
-        assert torch.allclose(recording.grid, patches, atol=1e-5)
+        assert torch.allclose(recording.map, patches, atol=1e-5)
         assert torch.allclose(recording.embedding, class_token, atol=1e-5)
 
     def test_slowfast_gives_its_slow_path(self):
         recognizer, clips, recording = tapped(tiny_slowfast())
         slow, fast = recognizer.backbone(clips.flatten(0, 1))
         assert slow.shape[1] > fast.shape[1] and slow.shape != fast.shape
-        assert torch.allclose(recording.grid, slow, atol=1e-5)
+        assert torch.allclose(recording.map, slow, atol=1e-5)
         both = torch.cat([x.mean(dim=(2, 3, 4)) for x in (slow, fast)], dim=1)
         assert torch.allclose(recording.embedding, both, atol=1e-5)
 
     def test_frames_of_a_2d_model_are_unfolded(self):
         recognizer, clips, recording = tapped(tiny_tsn(), size=64)
-        assert recording.grid.shape == (BATCH, 512, FRAMES, 2, 2)
+        assert recording.map.shape == (BATCH, 512, FRAMES, 2, 2)
         for sample in range(BATCH):
             for frame in range(FRAMES):
                 alone = recognizer.backbone(clips[sample, frame][None])[0]
                 assert torch.allclose(
-                    recording.grid[sample, :, frame], alone, atol=1e-4
+                    recording.map[sample, :, frame], alone, atol=1e-4
                 )
 
     @pytest.mark.parametrize(
@@ -226,8 +226,8 @@ class TestDefaultTap:
             expected = rearrange(expected, '(b t) c h w -> b c t h w', b=BATCH)
         if hasattr(backbone, 'ln_pre'):
             expected = backbone.ln_pre(expected.movedim(1, -1)).movedim(-1, 1)
-        assert torch.allclose(recording.grid, expected, atol=1e-5)
-        assert recording.grid.shape[3:] == (SIZE // PATCH, SIZE // PATCH)
+        assert torch.allclose(recording.map, expected, atol=1e-5)
+        assert recording.map.shape[3:] == (SIZE // PATCH, SIZE // PATCH)
 
     def test_timm_swin_has_channels_last(self):
         pytest.importorskip('timm')
@@ -247,7 +247,7 @@ class TestDefaultTap:
         )
         expected = rearrange(frames, '(b t) h w c -> b c t h w', b=BATCH)
         assert expected.shape == (BATCH, 48, FRAMES, 4, 4)
-        grid = recording.grid
+        grid = recording.map
         if recording.tap.module_name == 'backbone.norm':
             expected = recognizer.backbone.norm(
                 expected.movedim(1, -1)
@@ -262,15 +262,15 @@ class TestDefaultTap:
         clips = torch.zeros(1, 1, 3, 16, 64, 64)
         tap = FeatureTap(recognizer, clips)
         assert tap.module_name == 'backbone.conv5b'
-        assert tap.grid_shape == (512, 2, 4, 4)
+        assert tap.shapes['map'] == (512, 2, 4, 4)
 
 
 class TestNamedModule:
     def test_is_tapped(self):
         recognizer, clips, recording = tapped(tiny_x3d(), 'backbone.layer3')
         expected = output_of(recognizer, 'backbone.layer3', clips)
-        assert torch.allclose(recording.grid, expected, atol=1e-5)
-        assert recording.grid.shape[3:] != recording.head_input.shape[3:]
+        assert torch.allclose(recording.map, expected, atol=1e-5)
+        assert recording.map.shape[3:] != recording.head_input.shape[3:]
 
     def test_block_of_mvit_gives_tokens_and_their_grid(self):
         recognizer, clips, recording = tapped(tiny_mvit(), 'backbone.blocks.1')
@@ -280,10 +280,10 @@ class TestNamedModule:
         assert tokens.shape[1] == 1 + frames * height * width
         for t, h, w in ((0, 0, 0), (1, 0, 2), (frames - 1, height - 1, 1)):
             token = tokens[:, 1 + (t * height + h) * width + w]
-            assert torch.equal(recording.grid[:, :, t, h, w], token)
+            assert torch.equal(recording.map[:, :, t, h, w], token)
         # The backbone's own map is this one behind its norm.
         patches, _ = recognizer.backbone(clips.flatten(0, 1))[-1]
-        normed = recognizer.backbone.norm1(recording.grid.movedim(1, -1))
+        normed = recognizer.backbone.norm1(recording.map.movedim(1, -1))
         assert torch.allclose(normed.movedim(-1, 1), patches, atol=1e-5)
 
     def test_in_place_layers_behind_it_do_not_reach_it(self):
@@ -291,12 +291,12 @@ class TestNamedModule:
             tiny_x3d(), 'backbone.layer4.0.conv1.bn'
         )
         assert recognizer.backbone.layer4[0].conv1.activate.inplace
-        assert (recording.grid < 0).any()
+        assert (recording.map < 0).any()
         for module in recognizer.modules():
             if isinstance(module, nn.ReLU):
                 module.inplace = False
         expected = output_of(recognizer, 'backbone.layer4.0.conv1.bn', clips)
-        assert torch.allclose(recording.grid, expected, atol=1e-5)
+        assert torch.allclose(recording.map, expected, atol=1e-5)
 
     def test_gradient_passes_through_it(self):
         recognizer = build(tiny_x3d()).train()
@@ -304,7 +304,7 @@ class TestNamedModule:
         tap = FeatureTap(recognizer, clips, 'backbone.layer4.0.conv1.bn')
         with tap.record(clips) as recording:
             recognizer.extract_feat(clips, stage='head')
-        recording.grid.square().mean().backward()
+        recording.map.square().mean().backward()
         weight = recognizer.backbone.layer4[0].conv1.conv.weight
         assert weight.grad.any()
 
@@ -320,7 +320,7 @@ class TestNamedModule:
             FeatureTap(recognizer, clips, 'backbone.layr3', 'model.student')
         message = str(error.value)
         assert "'backbone.layr3' is no module that runs" in message
-        shape = FeatureTap(recognizer, clips, 'backbone.layer3').grid_shape
+        shape = FeatureTap(recognizer, clips, 'backbone.layer3').shapes['map']
         assert f'  backbone.layer3: (C, T, H, W) = {shape}' in message
 
 
@@ -409,3 +409,106 @@ class TestTokens:
     )
     def test_what_is_no_grid(self, output):
         assert self.as_grid(output) is None
+
+
+class TestStages:
+    def tap(self, cfg, **options):
+        recognizer = build(cfg)
+        return FeatureTap(recognizer, clips_for(recognizer), **options)
+
+    def test_of_a_cnn_end_at_its_last_activation(self):
+        tap = self.tap(tiny_x3d())
+        assert tap.stage_names == [
+            'backbone.conv1_t',
+            'backbone.layer1',
+            'backbone.layer2',
+            'backbone.layer3',
+            'backbone.conv5',
+        ]
+        assert tap.shapes['maps'][-1] == tap.shapes['map']
+
+    def test_of_slowfast_are_the_slow_paths(self):
+        names = self.tap(tiny_slowfast()).stage_names
+        assert names[-2:] == [
+            'backbone.slow_path.layer3',
+            'backbone.slow_path.layer4',
+        ]
+        assert not any('fast_path' in n.split('.')[1:2] for n in names[1:])
+
+    def test_of_mvit_come_before_its_last_norm(self):
+        """AT's maps: behind a LayerNorm every token has the same energy."""
+        recognizer = build(tiny_mvit())
+        clips = clips_for(recognizer)
+        tap = FeatureTap(recognizer, clips)
+        assert tap.stage_names == ['backbone.blocks.0', 'backbone.blocks.1']
+        with tap.record(clips, ['maps']) as recording:
+            recognizer.extract_feat(clips, stage='head')
+        energy = [
+            x.square().mean(dim=1).flatten(1)
+            for x in (recording.map, recording.maps[-1])
+        ]
+        spread = [(e.std(dim=1) / e.mean(dim=1)).max() for e in energy]
+        assert spread[0] < 0.01 < spread[1]
+
+    def test_of_a_plain_vit_are_four_of_its_blocks(self):
+        cfg = recognizer_3d(
+            dict(
+                type='VisionTransformer',
+                img_size=SIZE,
+                patch_size=PATCH,
+                embed_dims=16,
+                depth=6,
+                num_heads=2,
+                num_frames=FRAMES,
+            ),
+            'TimeSformerHead',
+            16,
+        )
+        names = self.tap(cfg).stage_names
+        assert [int(n.split('.')[-1]) for n in names] == [0, 2, 3, 5]
+
+    def test_can_be_named(self):
+        names = ['backbone.layer2', 'backbone.layer3']
+        assert self.tap(tiny_x3d(), stages=names).stage_names == names
+        with pytest.raises(ValueError, match="model.stages: 'backbone.lay"):
+            self.tap(tiny_x3d(), stages=['backbone.lay'])
+
+    def test_are_recorded_on_demand_only(self):
+        recognizer = build(tiny_x3d())
+        clips = clips_for(recognizer)
+        tap = FeatureTap(recognizer, clips)
+        with tap.record(clips) as recording:
+            recognizer.extract_feat(clips, stage='head')
+        assert list(recording.outputs) == [tap.module_name]
+        assert recording.model_input is None
+
+
+class TestStem:
+    @pytest.mark.parametrize(
+        'cfg, stem',
+        [
+            (tiny_x3d(), 'backbone.conv1_s.conv'),
+            (tiny_mvit(), 'backbone.patch_embed.projection'),
+            (tiny_tsn(), 'backbone.conv1.conv'),
+        ],
+    )
+    def test_is_the_convolution_that_reads_the_clip(self, cfg, stem):
+        recognizer = build(cfg)
+        clips = clips_for(recognizer)
+        tap = FeatureTap(recognizer, clips)
+        assert tap.stem_name == stem
+        module = recognizer.get_submodule(stem)
+        with tap.record(clips, ['stem', 'clip']) as recording:
+            recognizer.extract_feat(clips, stage='head')
+        if isinstance(module, nn.Conv3d):
+            expected = module(recording.clip)
+        else:
+            expected = torch.stack(
+                [module(frame) for frame in recording.clip.unbind(2)], dim=2
+            )
+        assert torch.allclose(recording.stem, expected, atol=1e-5)
+
+    def test_of_slowfast_sees_every_frame(self):
+        recognizer = build(tiny_slowfast())
+        tap = FeatureTap(recognizer, clips_for(recognizer))
+        assert tap.stem_name == 'backbone.fast_path.conv1.conv'

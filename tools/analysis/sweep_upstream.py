@@ -285,7 +285,7 @@ def try_role(case: Case, role: str) -> None:
     else:
         teacher = distiller.teachers[role.replace('_teacher', '')]
         recognizer, tap = teacher.recognizer, teacher.tap
-    case.tap, case.grid = tap.module_name, tap.grid_shape
+    case.tap, case.grid = tap.module_name, tap.shapes['map']
 
     optimizer = OptimWrapper(torch.optim.SGD(distiller.parameters(), lr=1e-3))
     data = distiller.data_preprocessor(random_batch(case.view), training=True)
@@ -316,9 +316,9 @@ def try_role(case: Case, role: str) -> None:
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.train()
         clip = torch.randn(clip_shape(case))
-        cells = run(recognizer, tap, clip)[0].grid.shape[2:]
+        cells = run(recognizer, tap, clip)[0].map.shape[2:]
         recording, read = run(recognizer, tap, clips_that_differ(clip, cells))
-        case.place = place_of_grid(recording.grid)
+        case.place = place_of_grid(recording.map)
         case.is_read = is_same_vector(recording.embedding, read)
 
 

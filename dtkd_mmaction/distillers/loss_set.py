@@ -1,0 +1,220 @@
+"""LossSet: any number of losses, each given what its arguments ask for.
+
+A loss says what it needs by the names of its arguments: those of ``forward``
+are tensors of the step, those of the constructor are shapes. So a new method
+is a class and nothing else (``docs/methods.md``).
+"""
+
+import inspect
+from typing import Any, Callable, Dict, Optional, Sequence, Set
+
+import torch
+import torch.nn as nn
+from mmaction.registry import MODELS
+from torch import Tensor
+
+from .feature_tap import EXTRAS, FeatureTap, Recording
+
+OWNERS = ('student', 'teacher')
+# What `forward` may ask for with an owner before it (`student_logits`):
+# attributes of a Recording.
+RECORDED = ('logits', 'embedding', 'map', 'maps', 'stem', 'clip')
+# What it may ask for besides.
+OF_THE_BATCH = ('labels', 'sample_ids')
+# What a constructor may ask for with an owner before it -> read off the tap.
+SHAPES: Dict[str, Callable[[FeatureTap], Any]] = dict(
+    shape=lambda tap: tap.shapes['map'],  # (C, T, H, W)
+    shapes=lambda tap: tap.shapes['maps'],  # a list of them
+    stem_shape=lambda tap: tap.shapes.get('stem'),
+    clip_shape=lambda tap: tap.shapes['clip'],
+    width=lambda tap: tap.embedding_width,
+)
+
+
+def argument_names(function: Callable) -> Set[str]:
+    """Names of a function's arguments, ``self`` aside."""
+    return set(inspect.signature(function).parameters) - {'self'}
+
+
+class LossSet(nn.Module):
+    """Losses by name, the teacher of each, and what they read.
+
+    Args:
+        losses (dict[str, dict or None]): Name -> loss config. A name becomes
+            the key ``loss_<name>`` and the prefix of the loss's monitors.
+            ``teacher`` in it says from which teacher, where there are
+            several. ``None`` switches an inherited loss off.
+        teachers (Sequence[str]): Short names of the teachers.
+        tap_of (callable): ``'student'`` or a teacher's name -> its tap; asked
+            only for the shapes that a loss's constructor wants.
+        num_classes (int): Width of the logits.
+
+    Raises:
+        TypeError, ValueError: If a loss is no dict, asks for something that
+            there is not, or names no teacher or an unknown one.
+    """
+
+    def __init__(
+        self,
+        losses: Optional[Dict[str, Optional[dict]]],
+        teachers: Sequence[str],
+        tap_of: Callable[[str], FeatureTap],
+        num_classes: int,
+    ) -> None:
+        super().__init__()
+        self.losses = nn.ModuleDict()
+        self.teacher_of: Dict[str, str] = {}
+        self.asked: Dict[str, Set[str]] = {}
+        for name, config in (losses or {}).items():
+            if config is None:
+                continue
+            key = f'model.losses.{name}'
+            if not isinstance(config, dict) or 'type' not in config:
+                raise TypeError(
+                    f"{key} must be a dict with a 'type', got {config!r}."
+                )
+            config = dict(config)
+            teacher = config.pop('teacher', None)
+            if teacher is None and len(teachers) == 1:
+                teacher = teachers[0]
+            if teacher not in teachers:
+                raise ValueError(
+                    f'{key}.teacher={teacher!r}: choose one of '
+                    f'{list(teachers)}.'
+                )
+            self.losses[name] = self._build(
+                config, key, teacher, tap_of, num_classes
+            )
+            self.teacher_of[name] = teacher
+            self.asked[name] = self._read_arguments(self.losses[name], key)
+
+    def _build(
+        self,
+        config: dict,
+        key: str,
+        teacher: str,
+        tap_of: Callable[[str], FeatureTap],
+        num_classes: int,
+    ) -> nn.Module:
+        loss_class = config['type']
+        if isinstance(loss_class, str):
+            loss_class = MODELS.get(loss_class)
+        if loss_class is None:
+            raise ValueError(
+                f'{key}.type={config["type"]!r} is not registered. Losses of '
+                'this package end in "Loss" (docs/methods.md); one of your '
+                'own must be imported through custom_imports.'
+            )
+        wanted = argument_names(loss_class.__init__) - set(config)
+        filled = {}
+        if 'num_classes' in wanted:
+            filled['num_classes'] = num_classes
+        for owner, who in zip(OWNERS, ('student', teacher)):
+            for shape, read in SHAPES.items():
+                if f'{owner}_{shape}' in wanted:
+                    filled[f'{owner}_{shape}'] = read(tap_of(who))
+                    if filled[f'{owner}_{shape}'] is None:
+                        raise ValueError(
+                            f'{key}: the {owner} has no first convolution '
+                            'that gives a grid, which '
+                            f'{loss_class.__name__} needs.'
+                        )
+        return MODELS.build(dict(config, **filled))
+
+    def _read_arguments(self, loss: nn.Module, key: str) -> Set[str]:
+        known = {f'{o}_{name}' for o in OWNERS for name in RECORDED}
+        known.update(OF_THE_BATCH)
+        asked = argument_names(loss.forward)
+        if asked - known:
+            raise TypeError(
+                f'{key}: {type(loss).__name__}.forward asks for '
+                f'{sorted(asked - known)}; there are {sorted(known)}.'
+            )
+        return asked
+
+    def needed_teachers(self) -> Set[str]:
+        """Teachers that a loss reads in a step."""
+        return {
+            self.teacher_of[name]
+            for name, asked in self.asked.items()
+            if any(argument.startswith('teacher_') for argument in asked)
+        }
+
+    def extras_of(self, who: str) -> Set[str]:
+        """What the tap of the student or of a teacher must record.
+
+        Args:
+            who (str): ``'student'`` or a teacher's name.
+
+        Returns:
+            set[str]: Names of :data:`~.feature_tap.EXTRAS`.
+        """
+        return {
+            extra
+            for name, asked in self.asked.items()
+            for extra in EXTRAS
+            if (who == 'student' and f'student_{extra}' in asked)
+            or (who == self.teacher_of[name] and f'teacher_{extra}' in asked)
+        }
+
+    def forward(
+        self,
+        student: Recording,
+        taught: Dict[str, Recording],
+        labels: Tensor,
+        data_samples: list,
+    ) -> Dict[str, Tensor]:
+        """All losses and their monitors.
+
+        Args:
+            student (Recording): Of the student.
+            taught (dict[str, Recording]): Teacher's name -> its recording.
+            labels (Tensor): (B,) classes, or (B, N) where blending mixed
+                them: the losses then get the class of the largest share.
+            data_samples (list): B samples.
+
+        Returns:
+            dict[str, Tensor]: ``loss_<name>`` and ``<name>/<monitor>``.
+        """
+        if labels.ndim == 2:
+            labels = labels.argmax(dim=1)
+        results: Dict[str, Tensor] = {}
+        for name, loss in self.losses.items():
+            asked = self.asked[name]
+            arguments: Dict[str, Any] = {}
+            for owner, recording in (
+                ('student', student),
+                ('teacher', taught.get(self.teacher_of[name])),
+            ):
+                for quantity in RECORDED:
+                    if f'{owner}_{quantity}' in asked:
+                        arguments[f'{owner}_{quantity}'] = getattr(
+                            recording, quantity
+                        )
+            if 'labels' in asked:
+                arguments['labels'] = labels
+            if 'sample_ids' in asked:
+                arguments['sample_ids'] = sample_ids(
+                    data_samples, labels.device
+                )
+            results[f'loss_{name}'] = loss(**arguments)
+            for monitor, value in getattr(loss, 'monitors', {}).items():
+                results[f'{name}/{monitor}'] = value
+        return results
+
+
+def sample_ids(data_samples: list, device: torch.device) -> Tensor:
+    """Places of the samples in the data set, (B,).
+
+    Raises:
+        KeyError: If the pipeline does not pack them.
+    """
+    try:
+        ids = [sample.metainfo['sample_idx'] for sample in data_samples]
+    except KeyError as error:
+        raise KeyError(
+            'A loss asks for sample_ids, but the samples carry none: let '
+            'train_pipeline end in dict(type="PackActionInputs", '
+            "meta_keys=('sample_idx',))."
+        ) from error
+    return torch.tensor(ids, device=device)

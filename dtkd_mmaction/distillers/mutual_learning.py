@@ -1,0 +1,101 @@
+"""Deep mutual learning: two students teach each other (Zhang et al. 2018)."""
+
+from typing import Dict, Optional
+
+import torch
+from mmaction.registry import MODELS
+from torch import Tensor
+
+from ..losses.kd import kd_loss
+from .base import BaseDistiller
+from .model_spec import (
+    build_recognizer,
+    check_spec,
+    forget_pretraining,
+    load_config,
+    load_weights,
+    set_num_classes,
+)
+from .teacher import model_inputs, tap_recognizer
+
+
+@MODELS.register_module()
+class MutualLearningDistiller(BaseDistiller):
+    """Two stock recognizers that train at once, each on the other's softmax.
+
+    ``L = CE + loss_weight * KL(other || own)`` for each of them, without a
+    factor for the temperature, both from the same forward; the other's
+    probabilities are constants. Neither is frozen, so the peer lies in the
+    checkpoint and the optimizer; ``student`` alone is validated and exported
+    (``tools/export_student.py --part peer`` exports the other).
+
+    Args:
+        student (dict): Model spec (``docs/configs.md``).
+        peer (dict): Model spec of the other one.
+        loss_weight (float): Of the KL. Defaults to 1.0.
+        tau (float): Temperature of both softmaxes. Defaults to 1.0.
+        num_classes (int, optional): Classes of both heads, if the named
+            configs have others.
+    """
+
+    def __init__(
+        self,
+        student: dict,
+        peer: dict,
+        loss_weight: float = 1.0,
+        tau: float = 1.0,
+        num_classes: Optional[int] = None,
+    ) -> None:
+        super().__init__(student, {}, num_classes=num_classes)
+        check_spec(peer, 'model.peer')
+        config = load_config(peer, 'model.peer')
+        set_num_classes(config.model, num_classes)
+        if peer.get('checkpoint'):
+            forget_pretraining(config.model)
+        self.peer = build_recognizer(config, 'model.peer')
+        self.peer_spec = peer
+        self.peer_view, self.peer_tap = tap_recognizer(
+            self.peer, peer, config, 'model.peer'
+        )
+        if self.peer_tap.num_classes != self.num_classes:
+            raise ValueError(
+                f'model.peer has {self.peer_tap.num_classes} classes, '
+                f'model.student has {self.num_classes}. Set '
+                'model.num_classes.'
+            )
+        self.loss_weight = loss_weight
+        self.tau = tau
+
+    def init_weights(self) -> None:
+        """Initialise both, load both checkpoints."""
+        super().init_weights()
+        if self.peer_spec.get('checkpoint'):
+            load_weights(self.peer, self.peer_spec['checkpoint'], 'model.peer')
+
+    def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:
+        """Both models' label losses and divergences.
+
+        Args:
+            inputs (Tensor): Raw clips, (B, 1, 3, T, H, W).
+            data_samples (list): B samples with labels.
+
+        Returns:
+            dict[str, Tensor]: The student's stock losses, ``loss_dml``, and
+                the same of the other as ``peer/...``.
+        """
+        losses, student = self.student_forward(inputs, data_samples)
+        clips = model_inputs(self.peer, self.peer_view, inputs, data_samples)
+        with self.peer_tap.record(clips) as peer:
+            peer_losses = self.peer.loss(clips, data_samples)
+        with torch.autocast(inputs.device.type, enabled=False):
+            losses['loss_dml'] = self._divergence(student.logits, peer.logits)
+            peer_losses['loss_dml'] = self._divergence(
+                peer.logits, student.logits
+            )
+        losses.update({f'peer/{k}': v for k, v in peer_losses.items()})
+        return losses
+
+    def _divergence(self, own: Tensor, other: Tensor) -> Tensor:
+        # kd_loss carries tau ** 2, which mutual learning does not have
+        loss = kd_loss(own, other.detach(), self.tau) / self.tau**2
+        return self.loss_weight * loss

@@ -1,0 +1,144 @@
+"""SimKD: the student keeps the teacher's classifier (Chen et al. 2022)."""
+
+from typing import Dict, Optional
+
+import torch
+from mmaction.registry import MODELS
+from mmengine.logging import print_log
+from torch import Tensor
+
+from ..losses.simkd import simkd_loss
+from ..modules.head_input import head_input_form, head_input_to_map
+from .base import BaseDistiller
+from .model_spec import (
+    build_recognizer,
+    check_spec,
+    forget_pretraining,
+    load_config,
+    set_num_classes,
+)
+from .teacher import FrozenTeacher, model_inputs, tap_recognizer
+
+
+@MODELS.register_module()
+class SimKDDistiller(BaseDistiller):
+    """Teaches a projector to give the teacher's features, and no labels.
+
+    The student's stock head is replaced by a
+    :class:`~dtkd_mmaction.heads.SimKDHead`: a projector and the teacher's
+    frozen classifier, which **stay at inference**. So the export is not the
+    stock student: it costs more (logged when the model is built) and its
+    config imports this package.
+
+    The projector's shape is the teacher's, so the teacher's architecture is
+    built (without weights) with the model, in a test too.
+
+    Args:
+        student (dict): Model spec (``docs/configs.md``).
+        teacher (dict): Model spec.
+        loss_weight (float): Defaults to 1.0.
+        num_classes (int, optional): Classes of both heads, if the named
+            configs have others.
+    """
+
+    def __init__(
+        self,
+        student: dict,
+        teacher: dict,
+        loss_weight: float = 1.0,
+        num_classes: Optional[int] = None,
+    ) -> None:
+        super().__init__(
+            simkd_student(student, teacher, num_classes),
+            dict(teacher=teacher),
+            num_classes=num_classes,
+        )
+        self.loss_weight = loss_weight
+        head = self.student.cls_head
+        added, classifier = (
+            sum(p.numel() for p in part.parameters())
+            for part in (head.projector, head.classifier)
+        )
+        print_log(
+            'SimKD: the student keeps a projector of '
+            f"{added} parameters and the teacher's classifier of "
+            f'{classifier} at inference.',
+            'current',
+        )
+
+    @classmethod
+    def exported_student(cls, model: dict, part: str = 'student') -> dict:
+        """Spec of the student with its SimKD head."""
+        return simkd_student(
+            model['student'], model['teacher'], model.get('num_classes')
+        )
+
+    def init_weights(self) -> None:
+        """As every distiller; then the teacher's classifier is copied."""
+        super().init_weights()
+        self.student.cls_head.classifier.load_state_dict(
+            self.teachers['teacher'].recognizer.cls_head.state_dict()
+        )
+
+    def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:
+        """The squared error of the projected features; no label loss.
+
+        Args:
+            inputs (Tensor): Raw clips, (B, 1, 3, T, H, W).
+            data_samples (list): B samples.
+
+        Returns:
+            dict[str, Tensor]: ``loss_simkd``.
+        """
+        clips = model_inputs(
+            self.student, self.student_view, inputs, data_samples
+        )
+        features, options = self.student.extract_feat(
+            clips, data_samples=data_samples
+        )
+        projected = self.student.cls_head.project(features, **options)
+        taught = self.teach(inputs, ['teacher'])['teacher']
+        target = head_input_to_map(taught.head_input, taught.shape.frames)
+        with torch.autocast(inputs.device.type, enabled=False):
+            return dict(
+                loss_simkd=self.loss_weight * simkd_loss(projected, target)
+            )
+
+
+def simkd_student(
+    student: dict, teacher: dict, num_classes: Optional[int]
+) -> dict:
+    """The student's spec with its stock head replaced by a SimKD head."""
+    check_spec(student, 'model.student')
+    config = load_config(student, 'model.student')
+    set_num_classes(config.model, num_classes)
+    forget_pretraining(config.model)
+    stock = build_recognizer(config.copy(), 'model.student')
+    _, student_tap = tap_recognizer(stock, student, config, 'model.student')
+
+    teacher_config = load_config(teacher, 'model.teacher')
+    set_num_classes(teacher_config.model, num_classes)
+    frozen = FrozenTeacher(teacher, num_classes, 'model.teacher')
+    try:
+        form, widths = head_input_form(frozen.tap.head_input)
+    except ValueError as error:
+        raise ValueError(
+            f'model.teacher: SimKD cannot re-use its classifier: {error}'
+        ) from error
+    config.model.cls_head = dict(
+        type='SimKDHead',
+        num_classes=student_tap.num_classes,
+        in_channels=student_tap.embedding_width,
+        teacher_head=teacher_config.model.cls_head,
+        form=form,
+        widths=widths,
+        signed=bool(
+            head_input_to_map(
+                frozen.tap.head_input, frozen.tap.shapes['clip'][1]
+            ).min()
+            < 0
+        ),
+        average_clips=config.model.cls_head.get('average_clips'),
+    )
+    spec = {k: v for k, v in student.items() if k != 'cfg_options'}
+    return dict(spec, cfg=config.to_dict())

@@ -1,0 +1,71 @@
+"""One teacher and any number of losses: the compared methods."""
+
+from typing import Dict, Optional
+
+import torch
+from mmaction.registry import MODELS
+from torch import Tensor
+
+from .base import BaseDistiller, labels_of
+
+
+@MODELS.register_module()
+class SingleTeacherDistiller(BaseDistiller):
+    """Any stock teacher and any set of losses beside the label loss.
+
+    Args:
+        student (dict): Model spec (``docs/configs.md``).
+        teacher (dict): Model spec.
+        losses (dict[str, dict]): Name -> loss config, such as
+            ``dict(kd=dict(type='KDLoss', tau=4.0))`` (``docs/methods.md``).
+            Its value is logged as ``loss_<name>``.
+        label_weight (float): Factor of the student's stock label loss.
+            Defaults to 1.0.
+        student_transform (dict, optional): A training-only transform of the
+            student's clips alone, such as ``dict(type='ClipCorruption')``.
+        num_classes (int, optional): Classes of both heads, if the named
+            configs have others.
+    """
+
+    def __init__(
+        self,
+        student: dict,
+        teacher: dict,
+        losses: Dict[str, dict],
+        label_weight: float = 1.0,
+        student_transform: Optional[dict] = None,
+        num_classes: Optional[int] = None,
+    ) -> None:
+        super().__init__(
+            student,
+            dict(teacher=teacher),
+            losses=losses,
+            label_weight=label_weight,
+            student_transform=student_transform,
+            num_classes=num_classes,
+        )
+
+    def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:
+        """All losses and monitors of one batch.
+
+        Args:
+            inputs (Tensor): Raw clips, (B, 1, 3, T, H, W).
+            data_samples (list): B samples with labels.
+
+        Returns:
+            dict[str, Tensor]: The student's stock losses, ``loss_<name>`` of
+                every loss, and ``<name>/<monitor>``.
+        """
+        results, student = self.student_forward(inputs, data_samples)
+        taught = self.teach(inputs, self.losses.needed_teachers())
+        # Softmax and distances in float32 under AMP.
+        with torch.autocast(inputs.device.type, enabled=False):
+            results.update(
+                self.losses(
+                    student,
+                    taught,
+                    labels_of(data_samples, inputs.device),
+                    data_samples,
+                )
+            )
+        return results

@@ -1,0 +1,163 @@
+"""Correlation congruence (Peng et al., ICCV 2019).
+
+The student learns how the samples of a batch relate to each other. Two
+definitions that are not equivalent go by the name: the kernel matrix of the
+paper, and the products of neighbours in the code of RepDistiller (Tian,
+Krishnan and Isola, ICLR 2020).
+"""
+
+import math
+
+import torch.nn as nn
+import torch.nn.functional as F
+from mmaction.registry import MODELS
+from mmengine import dist
+from torch import Tensor
+
+from ..modules.projections import orthogonal_matrix
+from .numerics import at_least_float32
+from .options import check_choice
+from .rkd import GatherWithGradient
+
+FORMS = ('kernel', 'neighbour')
+
+
+def correlation_matrix(
+    embeddings: Tensor, gamma: float = 0.4, order: int = 2
+) -> Tensor:
+    """Gaussian kernel of all pairs, as its Taylor expansion.
+
+    ``exp(-gamma * |x - y| ** 2) = exp(-2 * gamma) * exp(2 * gamma * x.y)``
+    for unit vectors, so the embeddings are made unit vectors first.
+
+    Args:
+        embeddings (Tensor): (B, D).
+        gamma (float): Defaults to 0.4.
+        order (int): Highest power of ``x.y``. Defaults to 2.
+
+    Returns:
+        Tensor: (B, B).
+    """
+    unit = F.normalize(at_least_float32(embeddings), dim=1)
+    cosines = unit @ unit.t()
+    return math.exp(-2 * gamma) * sum(
+        (2 * gamma) ** power / math.factorial(power) * cosines**power
+        for power in range(order + 1)
+    )
+
+
+def cc_loss(
+    student: Tensor, teacher: Tensor, gamma: float = 0.4, order: int = 2
+) -> Tensor:
+    """Mean squared difference of the correlation matrices (paper).
+
+    Args:
+        student (Tensor): Embeddings, (B, D_s).
+        teacher (Tensor): Embeddings, (B, D_t).
+        gamma (float): See :func:`correlation_matrix`.
+        order (int): See :func:`correlation_matrix`.
+
+    Returns:
+        Tensor: Scalar: the squared Frobenius norm / B ** 2.
+    """
+    return F.mse_loss(
+        correlation_matrix(student, gamma, order),
+        correlation_matrix(teacher, gamma, order),
+    )
+
+
+def cc_neighbour_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Products of the errors of consecutive samples (RepDistiller).
+
+    It depends on the order of the batch, and is 0 where every second sample
+    matches.
+
+    Args:
+        student (Tensor): Embeddings, (B, D).
+        teacher (Tensor): Embeddings, (B, D).
+
+    Returns:
+        Tensor: Scalar: sum over D, mean over the B - 1 neighbours; 0,
+            connected to the graph, for fewer than 2 samples.
+    """
+    error = (at_least_float32(student) - at_least_float32(teacher)).abs()
+    if len(error) < 2:
+        return error.sum() * 0
+    return (error[:-1] * error[1:]).sum(dim=1).mean()
+
+
+@MODELS.register_module()
+class CCLoss(nn.Module):
+    """Correlation congruence of embeddings.
+
+    The student's embedding trains; the teacher's is a fixed seeded
+    orthogonal map, because two trainable embeddings reach a loss of 0 by
+    sending everything to one point.
+
+    Args:
+        loss_weight (float): Defaults to 1.0. RepDistiller uses 0.02 with
+            ``form='neighbour'``.
+        student_width (int): D of the student's embedding.
+        teacher_width (int): D of the teacher's embedding.
+        form (str): ``'kernel'``: :func:`cc_loss`; ``'neighbour'``:
+            :func:`cc_neighbour_loss`. Defaults to ``'kernel'``.
+        dim (int): D of both after the maps. Defaults to 128.
+        gamma (float): Of the kernel. Defaults to 0.4.
+        order (int): Of the kernel's expansion. Defaults to 2.
+        seed (int): Of the teacher's map. Defaults to 0.
+        gather (bool): Whether to relate the samples of all ranks, not only
+            of this one. Every rank must hold equally many. Defaults to
+            False.
+
+    Raises:
+        ValueError: For an unknown form.
+    """
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        *,
+        student_width: int,
+        teacher_width: int,
+        form: str = 'kernel',
+        dim: int = 128,
+        gamma: float = 0.4,
+        order: int = 2,
+        seed: int = 0,
+        gather: bool = False,
+    ) -> None:
+        super().__init__()
+        check_choice('CCLoss', 'form', form, FORMS)
+        self.loss_weight = loss_weight
+        self.form = form
+        self.gamma = gamma
+        self.order = order
+        self.gather = gather
+        self.embed_student = nn.Linear(student_width, dim)
+        self.register_buffer(
+            'teacher_matrix', orthogonal_matrix(dim, teacher_width, seed)
+        )
+
+    def forward(
+        self, student_embedding: Tensor, teacher_embedding: Tensor
+    ) -> Tensor:
+        """Weighted loss of the form.
+
+        Args:
+            student_embedding (Tensor): (B, D_s).
+            teacher_embedding (Tensor): (B, D_t).
+
+        Returns:
+            Tensor: Scalar.
+        """
+        student = self.embed_student(at_least_float32(student_embedding))
+        teacher = at_least_float32(teacher_embedding.detach())
+        teacher = F.linear(teacher, self.teacher_matrix)
+        if self.gather and dist.get_world_size() > 1:
+            student = GatherWithGradient.apply(student)
+            teacher = GatherWithGradient.apply(teacher)
+        if self.form == 'neighbour':
+            return self.loss_weight * cc_neighbour_loss(student, teacher)
+        return self.loss_weight * cc_loss(
+            student, teacher, self.gamma, self.order
+        )

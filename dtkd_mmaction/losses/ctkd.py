@@ -1,0 +1,104 @@
+"""Curriculum temperature (Li et al., AAAI 2023): KD that grows harder.
+
+The temperature is learnt against the student: it climbs the loss that the
+student descends, more and more over the first epochs. This is the authors'
+global temperature, one for all samples.
+"""
+
+import math
+from typing import Dict
+
+import torch
+import torch.nn as nn
+from mmaction.registry import MODELS
+from torch import Tensor
+
+from .kd import kd_loss
+from .logit_standardisation import standardise_logits
+from .schedule import current_epoch
+
+LOWEST_TAU = 1.0
+TAU_RANGE = 20.0
+
+
+class ScaleGradient(torch.autograd.Function):
+    """The identity, whose gradient is multiplied by a number.
+
+    The number carries the sign: a negative one reverses the gradient, and
+    nothing in here reverses it once more.
+    """
+
+    @staticmethod
+    def forward(ctx, tensor: Tensor, scale: float) -> Tensor:
+        """``tensor`` unchanged."""
+        ctx.scale = scale
+        return tensor.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        """``scale * gradient``; none for the scale."""
+        return ctx.scale * gradient, None
+
+
+def gradient_scale(epoch: int, decay_epochs: int) -> float:
+    """lambda: from 0 to -1 along half a cosine, then -1.
+
+    Args:
+        epoch (int): Counted from 1.
+        decay_epochs (int): Epoch that has -1 first; 0 for -1 throughout.
+
+    Returns:
+        float: In [-1, 0].
+    """
+    if epoch >= decay_epochs:
+        return -1.0
+    return (math.cos(math.pi * epoch / decay_epochs) - 1) / 2
+
+
+@MODELS.register_module()
+class CTKDLoss(nn.Module):
+    """Knowledge distillation at an adversarial temperature.
+
+    ``tau = 1 + 20 * sigmoid(theta)`` with theta = 1 at first (tau 15.62).
+    theta is an ordinary parameter: the optimizer's learning rate, momentum
+    and weight decay act on it, as in the official code.
+
+    Args:
+        loss_weight (float): Defaults to 0.9, which the authors use next to a
+            label loss of 0.1.
+        decay_epochs (int): Epochs until theta gets its full reversed
+            gradient. Defaults to 10.
+        standardise (bool): Whether to compare the logits as
+            :func:`~.logit_standardisation.standardise_logits` leaves them.
+            Defaults to False.
+
+    Attributes:
+        monitors (dict): After a call, ``tau``.
+    """
+
+    def __init__(
+        self,
+        loss_weight: float = 0.9,
+        decay_epochs: int = 10,
+        standardise: bool = False,
+    ) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.decay_epochs = decay_epochs
+        self.standardise = standardise
+        self.theta = nn.Parameter(torch.ones(()))
+        self.monitors: Dict[str, Tensor] = {}
+
+    def forward(
+        self, student_logits: Tensor, teacher_logits: Tensor
+    ) -> Tensor:
+        """Weighted :func:`kd_loss`; both logits are (B, N)."""
+        teacher_logits = teacher_logits.detach()
+        if self.standardise:
+            student_logits = standardise_logits(student_logits)
+            teacher_logits = standardise_logits(teacher_logits)
+        scale = gradient_scale(current_epoch(), self.decay_epochs)
+        theta = ScaleGradient.apply(self.theta, scale)
+        tau = LOWEST_TAU + TAU_RANGE * theta.sigmoid()
+        self.monitors = dict(tau=tau.detach())
+        return self.loss_weight * kd_loss(student_logits, teacher_logits, tau)

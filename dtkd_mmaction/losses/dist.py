@@ -1,0 +1,108 @@
+"""DIST: distillation from a stronger teacher (Huang et al., NeurIPS 2022).
+
+Probabilities need to correlate, not to agree: over the classes of a sample
+(inter) and over the samples of a class (intra).
+"""
+
+import torch.nn as nn
+import torch.nn.functional as F
+from mmaction.registry import MODELS
+from mmengine import dist
+from torch import Tensor
+
+from .numerics import at_least_float32
+from .rkd import GatherWithGradient
+
+# Added to the product of norms, as in the official code. A class that no
+# sample of the batch is likely to show falls below it and counts as
+# uncorrelated.
+EPS = 1e-8
+
+
+def pearson_correlation(one: Tensor, other: Tensor, dim: int) -> Tensor:
+    """Correlation coefficients along a dimension, 0 for a constant.
+
+    Args:
+        one (Tensor): (B, N).
+        other (Tensor): (B, N).
+        dim (int): The dimension that vanishes.
+
+    Returns:
+        Tensor: (N,) or (B,).
+    """
+    one = one - one.mean(dim=dim, keepdim=True)
+    other = other - other.mean(dim=dim, keepdim=True)
+    norms = one.norm(dim=dim) * other.norm(dim=dim)
+    return (one * other).sum(dim=dim) / (norms + EPS)
+
+
+def dist_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    beta: float,
+    gamma: float,
+    tau: float,
+) -> Tensor:
+    """``tau ** 2 * (beta * inter + gamma * intra)``.
+
+    Args:
+        student_logits (Tensor): (B, N).
+        teacher_logits (Tensor): (B, N).
+        beta (float): Weight of inter: 1 - correlation over classes, mean
+            over samples.
+        gamma (float): Weight of intra: 1 - correlation over samples, mean
+            over classes. For one sample it is 1, without gradient.
+        tau (float): Temperature of both softmaxes.
+
+    Returns:
+        Tensor: Scalar.
+    """
+    student = F.softmax(at_least_float32(student_logits) / tau, dim=1)
+    teacher = F.softmax(at_least_float32(teacher_logits) / tau, dim=1)
+    inter = 1 - pearson_correlation(student, teacher, dim=1).mean()
+    intra = 1 - pearson_correlation(student, teacher, dim=0).mean()
+    return tau**2 * (beta * inter + gamma * intra)
+
+
+@MODELS.register_module()
+class DISTLoss(nn.Module):
+    """Correlation of probabilities over classes and over samples.
+
+    Args:
+        loss_weight (float): Defaults to 2.0.
+        beta (float): Weight of the classes' term. Defaults to 1.0.
+        gamma (float): Weight of the samples' term. Defaults to 1.0.
+        tau (float): Temperature; the authors use 4 on CIFAR. Defaults to
+            1.0.
+        gather (bool): Whether to correlate over the samples of all ranks,
+            not only of this one. Every rank must hold equally many. Defaults
+            to False.
+    """
+
+    def __init__(
+        self,
+        loss_weight: float = 2.0,
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        tau: float = 1.0,
+        gather: bool = False,
+    ) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+        self.beta = beta
+        self.gamma = gamma
+        self.tau = tau
+        self.gather = gather
+
+    def forward(
+        self, student_logits: Tensor, teacher_logits: Tensor
+    ) -> Tensor:
+        """Weighted :func:`dist_loss`; both logits are (B, N)."""
+        student = at_least_float32(student_logits)
+        teacher = at_least_float32(teacher_logits.detach())
+        if self.gather and dist.get_world_size() > 1:
+            student = GatherWithGradient.apply(student)
+            teacher = GatherWithGradient.apply(teacher)
+        return self.loss_weight * dist_loss(
+            student, teacher, self.beta, self.gamma, self.tau
+        )

@@ -1,0 +1,32 @@
+"""The epoch that training is in, and the warm-up of a loss weight by it.
+
+The epoch is read from MMEngine's message hub, not counted in the loss: the
+hub is restored when training resumes, and an aborted or a repeated forward
+does not move it.
+"""
+
+from mmengine.logging import MessageHub
+
+
+def current_epoch() -> int:
+    """Epoch of the running training, counted from 1.
+
+    Returns:
+        int: 1 where no runner has set an epoch, and throughout a training
+            whose loop counts iterations only.
+    """
+    return int(MessageHub.get_current_instance().get_info('epoch', 0)) + 1
+
+
+def warm_up(epochs: int) -> float:
+    """Factor that grows linearly to 1, which the epoch ``epochs`` has first.
+
+    Counted from 1, so that the first epoch has a weight above 0.
+
+    Args:
+        epochs (int): Length of the warm-up; 0 for none.
+
+    Returns:
+        float: In (0, 1].
+    """
+    return min(current_epoch() / epochs, 1.0) if epochs > 0 else 1.0
