@@ -57,11 +57,13 @@ class Result(NamedTuple):
     """What one training measured.
 
     Attributes:
-        top1 (list[float]): Validation accuracy after every epoch, 0 to 1.
+        epochs (list[int]): After which the model was validated.
+        top1 (list[float]): Accuracy then, 0 to 1.
         scalars (list[dict]): Training scalars, one dict a logged step.
         seconds (float): Wall time of the training, validation included.
     """
 
+    epochs: List[int]
     top1: List[float]
     scalars: List[dict]
     seconds: float
@@ -96,6 +98,8 @@ def make_clips(folder: str) -> None:
             str(CLIPS_PER_CLASS['val']),
             '--frames',
             '36',  # the pipeline samples 8 over 32: the start varies by 4
+            '--size',
+            '32',  # what the models see
         ],
         check=True,
     )
@@ -168,6 +172,7 @@ def train(
     with open(log) as f:
         scalars = [json.loads(line) for line in f]
     return Result(
+        [s['step'] for s in scalars if 'acc/top1' in s],
         [s['acc/top1'] for s in scalars if 'acc/top1' in s],
         [s for s in scalars if 'loss' in s],
         seconds,
@@ -219,8 +224,9 @@ def plot(results: Dict[str, Result], path: str) -> None:
     """Accuracy of all runs; losses and teacher weights of DT-KD."""
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout='constrained')
     for name, result in results.items():
-        epochs = range(1, len(result.top1) + 1)
-        axes[0].plot(epochs, [100 * x for x in result.top1], label=RUNS[name])
+        axes[0].plot(
+            result.epochs, [100 * x for x in result.top1], label=RUNS[name]
+        )
     axes[0].set(title='Validation top-1', xlabel='epoch', ylabel='%')
     steps = results['dtkd'].scalars
     for key in ('loss_cls', 'loss_sr', 'loss_sd', 'loss_rkd'):

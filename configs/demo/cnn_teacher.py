@@ -1,5 +1,5 @@
 # A ResNet3d-18 with 3x3x3 convolutions.
-_base_ = ['_base_/demo_clips.py', '_base_/adamw.py']
+_base_ = ['_base_/demo_clips.py', '_base_/adamw_6e.py']
 
 model = dict(
     type='Recognizer3D',

@@ -1,5 +1,5 @@
 # The student: an X3D with a third of X3D-S's width and half of its depth.
-_base_ = ['_base_/demo_clips.py', '_base_/adamw.py']
+_base_ = ['_base_/demo_clips.py', '_base_/adamw_16e.py']
 
 model = dict(
     type='Recognizer3D',

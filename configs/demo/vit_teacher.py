@@ -1,5 +1,5 @@
 # A small MViTv2: sees the whole clip at once, so far-apart relations are easy.
-_base_ = ['_base_/demo_clips.py', '_base_/adamw.py']
+_base_ = ['_base_/demo_clips.py', '_base_/adamw_6e.py']
 
 model = dict(
     type='Recognizer3D',

@@ -20,13 +20,13 @@ model = dict(
     vit_teacher=dict(
         cfg='mmaction::recognition/mvit/'
         'mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb.py',
-        checkpoint='work_dirs/mvitv2_s_hmdb51/best_acc_top1_epoch_*.pth',
+        checkpoint='work_dirs/teachers/mvitv2_s_hmdb51/best_acc_top1_epoch_*.pth',
         view=dict(frames=16, size=224),
     ),
     cnn_teacher=dict(
         cfg='mmaction::recognition/x3d/'
         'x3d_m_16x5x1_facebook-kinetics400-rgb.py',
-        checkpoint='work_dirs/x3d_m_hmdb51/best_acc_top1_epoch_*.pth',
+        checkpoint='work_dirs/teachers/x3d_m_hmdb51/best_acc_top1_epoch_*.pth',
         view=dict(frames=16, size=224),
     ),
     loss_sr=dict(type='DATWLoss', loss_weight=1.0, tau=4.0),

@@ -5,6 +5,7 @@ _base_ = [
     '../_base_/schedules/sgd_50e.py',
     '../_base_/default_runtime.py',
 ]
+work_dir = 'work_dirs/teachers/{{ fileBasenameNoExtension }}'
 
 model = dict(cls_head=dict(num_classes=51))
 load_from = (

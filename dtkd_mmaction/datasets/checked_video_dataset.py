@@ -20,7 +20,8 @@ class CheckedVideoDataset(VideoDataset):
     An annotation file that is missing, empty or malformed ends the run when
     the data set is built. A clip that cannot be read in training is replaced
     by another, with its name in the log, up to a limit; in a test it ends
-    the run, with its name.
+    the run, with its name. Every sample says which it is
+    (``metainfo['sample_idx']``), for losses that remember samples (CRD).
 
     Args:
         max_unreadable (int): So many different clips may be unreadable (in
@@ -72,7 +73,9 @@ class CheckedVideoDataset(VideoDataset):
                 in training.
         """
         try:
-            return super().prepare_data(idx)
+            data = super().prepare_data(idx)
+            data['data_samples'].set_metainfo(dict(sample_idx=idx))
+            return data
         except UNREADABLE as error:
             name = self.get_data_info(idx)['filename']
             if self.test_mode:

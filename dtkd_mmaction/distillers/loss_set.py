@@ -213,8 +213,8 @@ def sample_ids(data_samples: list, device: torch.device) -> Tensor:
         ids = [sample.metainfo['sample_idx'] for sample in data_samples]
     except KeyError as error:
         raise KeyError(
-            'A loss asks for sample_ids, but the samples carry none: let '
-            'train_pipeline end in dict(type="PackActionInputs", '
-            "meta_keys=('sample_idx',))."
+            'A loss asks for sample_ids, but the samples carry none: use '
+            "dataset.type='CheckedVideoDataset', or let train_pipeline end "
+            "in dict(type='PackActionInputs', meta_keys=('sample_idx',))."
         ) from error
     return torch.tensor(ids, device=device)

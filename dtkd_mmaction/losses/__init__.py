@@ -1,8 +1,17 @@
 """One method, one file: a pure function and its thin registered class."""
 
+from .at import ATLoss, at_loss
+from .cc import CCLoss, cc_loss
+from .ctkd import CTKDLoss
 from .datw import DATWLoss, datw_loss, datw_weights
+from .dist import DISTLoss, dist_loss
+from .dkd import DKDLoss, dkd_loss
+from .fsp import FSPLoss, fsp_loss
 from .kd import KDLoss, kd_loss
+from .logit_standardisation import standardise_logits
+from .mgd import MGDLoss, mgd_loss
 from .rkd import RKDLoss, rkd_angle_loss, rkd_distance_loss
+from .simkd import simkd_loss
 from .structure_discrepancy import (
     StructureDiscrepancyLoss,
     dual_mask,
@@ -10,15 +19,30 @@ from .structure_discrepancy import (
 )
 
 __all__ = [
+    'ATLoss',
+    'CCLoss',
+    'CTKDLoss',
     'DATWLoss',
+    'DISTLoss',
+    'DKDLoss',
+    'FSPLoss',
     'KDLoss',
+    'MGDLoss',
     'RKDLoss',
     'StructureDiscrepancyLoss',
+    'at_loss',
+    'cc_loss',
     'datw_loss',
     'datw_weights',
+    'dist_loss',
+    'dkd_loss',
     'dual_mask',
+    'fsp_loss',
     'kd_loss',
+    'mgd_loss',
     'rkd_angle_loss',
     'rkd_distance_loss',
+    'simkd_loss',
+    'standardise_logits',
     'structure_discrepancy_loss',
 ]

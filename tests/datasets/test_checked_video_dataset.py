@@ -57,6 +57,7 @@ def test_reads_like_the_stock_dataset(build):
     assert len(dataset) == 4
     assert dataset[1]['inputs'].shape == (1, 3, 2, 32, 32)
     assert dataset[1]['data_samples'].gt_label.tolist() == [1]
+    assert dataset[1]['data_samples'].metainfo['sample_idx'] == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,14 @@
+# SlowFast-R50 on HMDB51 from MViTv2-S: DIST.
+_base_ = [
+    '../../dtkd/slowfast_r50_hmdb51.py',
+    '../../_base_/losses/dist.py',
+]
+
+model = dict(
+    _delete_=True,
+    type='SingleTeacherDistiller',
+    num_classes={{_base_.model.num_classes}},
+    student={{_base_.model.student}},
+    teacher={{_base_.model.vit_teacher}},
+    losses={{_base_.losses}},
+)

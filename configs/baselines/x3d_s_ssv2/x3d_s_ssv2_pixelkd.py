@@ -1,0 +1,14 @@
+# Table 4, row X3D-S, column PixelKD.
+_base_ = [
+    '../../dtkd/x3d_s_ssv2.py',
+    '../../_base_/losses/pixelkd.py',
+]
+
+model = dict(
+    _delete_=True,
+    type='SingleTeacherDistiller',
+    num_classes={{_base_.model.num_classes}},
+    student={{_base_.model.student}},
+    teacher={{_base_.model.vit_teacher}},
+    losses={{_base_.losses}},
+)

@@ -1,0 +1,38 @@
+# Table 4, row MoViNet-A2: from MViTv2-S and MoViNet-A2 on Something-Something
+# V2. Stage one first: configs/teachers/movinet_a2_ssv2.py. The ViT is a
+# published one. Its weights: tools/convert/movinet_from_pytorch_port.py.
+_base_ = [
+    '../_base_/datasets/sthv2.py',
+    '../_base_/schedules/sgd_50e.py',
+    '../_base_/distill_runtime.py',
+]
+
+model = dict(
+    type='DualTeacherDistiller',
+    num_classes=174,
+    student=dict(
+        cfg='{{ fileDirname }}/../_base_/models/movinet_a2.py',
+        checkpoint='checkpoints/movinet_a2_base.pth',
+        view=dict(frames=16, size=224),
+    ),
+    vit_teacher=dict(
+        cfg='mmaction::recognition/mvit/'
+        'mvit-small-p244_k400-pre_16xb16-u16-100e_sthv2-rgb.py',
+        checkpoint='https://download.openmmlab.com/mmaction/v1.0/recognition/'
+        'mvit/mvit-small-p244_k400-pre_16xb16-u16-100e_sthv2-rgb/'
+        'mvit-small-p244_k400-pre_16xb16-u16-100e_sthv2-rgb_'
+        '20230201-4065c1b9.pth',
+        view=dict(frames=16, size=224),
+    ),
+    cnn_teacher=dict(
+        cfg='{{ fileDirname }}/../_base_/models/movinet_a2.py',
+        checkpoint='work_dirs/teachers/movinet_a2_ssv2/'
+        'best_acc_top1_epoch_*.pth',
+        view=dict(frames=16, size=224),
+    ),
+    loss_sr=dict(type='DATWLoss', loss_weight=1.0, tau=4.0),
+    loss_sd=dict(
+        type='StructureDiscrepancyLoss', loss_weight=1.0, zeta=0.5, rho=0.5
+    ),
+    loss_rkd=dict(type='RKDLoss', loss_weight=25.0, gather=True),
+)
