@@ -7,6 +7,7 @@ import re
 from glob import glob
 
 import pytest
+import yaml
 from mmengine.config import Config
 
 from dtkd_mmaction.distillers.model_spec import (
@@ -98,3 +99,19 @@ def test_the_papers_row():
     for spec in (model.student, model.vit_teacher, model.cnn_teacher):
         assert spec.view.frames == 16
     assert model.student.checkpoint.startswith('https://')
+
+
+def test_metafiles_list_every_config():
+    """OpenMMLab's index: names are unique, files are there, none is left."""
+    index = yaml.safe_load(open(osp.join(ROOT, 'model-index.yml')))
+    models = []
+    for path in index['Import']:
+        metafile = yaml.safe_load(open(osp.join(ROOT, path)))
+        collections = {c['Name'] for c in metafile['Collections']}
+        assert {m['In Collection'] for m in metafile['Models']} == collections
+        models += metafile['Models']
+    names = [model['Name'] for model in models]
+    assert len(set(names)) == len(names)
+    assert {model['Config'] for model in models} == {
+        path for path in CONFIGS if not path.startswith('configs/demo')
+    }

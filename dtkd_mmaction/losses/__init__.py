@@ -1,7 +1,9 @@
 """One method, one file: a pure function and its thin registered class."""
 
 from .at import ATLoss, at_loss
+from .cakd import CAKDLoss
 from .cc import CCLoss, cc_loss
+from .crd import CRDLoss, crd_loss
 from .ctkd import CTKDLoss
 from .datw import DATWLoss, datw_loss, datw_weights
 from .dist import DISTLoss, dist_loss
@@ -10,6 +12,9 @@ from .fsp import FSPLoss, fsp_loss
 from .kd import KDLoss, kd_loss
 from .logit_standardisation import standardise_logits
 from .mgd import MGDLoss, mgd_loss
+from .ofa import OFALoss, ofa_loss
+from .pixelkd import PixelKDLoss, pixel_kd_loss
+from .reviewkd import ReviewKDLoss, hcl_loss
 from .rkd import RKDLoss, rkd_angle_loss, rkd_distance_loss
 from .simkd import simkd_loss
 from .structure_discrepancy import (
@@ -20,7 +25,9 @@ from .structure_discrepancy import (
 
 __all__ = [
     'ATLoss',
+    'CAKDLoss',
     'CCLoss',
+    'CRDLoss',
     'CTKDLoss',
     'DATWLoss',
     'DISTLoss',
@@ -28,18 +35,25 @@ __all__ = [
     'FSPLoss',
     'KDLoss',
     'MGDLoss',
+    'OFALoss',
+    'PixelKDLoss',
     'RKDLoss',
+    'ReviewKDLoss',
     'StructureDiscrepancyLoss',
     'at_loss',
     'cc_loss',
+    'crd_loss',
     'datw_loss',
     'datw_weights',
     'dist_loss',
     'dkd_loss',
     'dual_mask',
     'fsp_loss',
+    'hcl_loss',
     'kd_loss',
     'mgd_loss',
+    'ofa_loss',
+    'pixel_kd_loss',
     'rkd_angle_loss',
     'rkd_distance_loss',
     'simkd_loss',
