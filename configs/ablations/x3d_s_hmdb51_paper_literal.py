@@ -1,4 +1,4 @@
 # The equations exactly as printed (docs/equations.md): to see them fail.
 _base_ = '../dtkd/x3d_s_hmdb51.py'
 
-model = dict(preset='paper_literal', branch=dict(out_proj=False))
+model = dict(preset='paper_literal')

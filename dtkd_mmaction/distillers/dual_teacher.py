@@ -16,6 +16,8 @@ RKD_FEATURES = ('classifier_input', 'mean_patch')
 LOSS_SR = dict(type='DATWLoss', loss_weight=1.0)
 LOSS_SD = dict(type='StructureDiscrepancyLoss', loss_weight=1.0)
 LOSS_RKD = dict(type='RKDLoss', loss_weight=25.0)
+# Eq. 11 as printed ends in squeeze-excitation.
+BRANCH_PRESETS = dict(corrected={}, paper_literal=dict(out_proj=False))
 
 
 @MODELS.register_module()
@@ -45,8 +47,8 @@ class DualTeacherDistiller(BaseDistiller):
         rkd_feature (str): What is related: the ``'classifier_input'`` (class
             token or pooled map) or the ``'mean_patch'`` of the tapped grid.
             Defaults to ``'classifier_input'``.
-        preset (str): Preset of ``loss_sr`` and ``loss_sd``: ``'corrected'``
-            (default) or ``'paper_literal'``.
+        preset (str): Preset of ``loss_sr``, ``loss_sd`` and the branch:
+            ``'corrected'`` (default) or ``'paper_literal'``.
         losses (dict[str, dict], optional): Further losses, as those of
             :class:`SingleTeacherDistiller`, each with ``teacher='vit'`` or
             ``'cnn'``.
@@ -86,6 +88,7 @@ class DualTeacherDistiller(BaseDistiller):
         for option, value, choices in (
             ('rkd_teacher', rkd_teacher, RKD_TEACHERS),
             ('rkd_feature', rkd_feature, RKD_FEATURES),
+            ('preset', preset, tuple(BRANCH_PRESETS)),
         ):
             if value not in choices:
                 raise ValueError(
@@ -106,7 +109,7 @@ class DualTeacherDistiller(BaseDistiller):
                     dict(type='StructureDiscrepancyLoss', preset=preset),
                     **loss_sd,
                 ),
-                branch or {},
+                {**BRANCH_PRESETS[preset], **(branch or {})},
             )
         if loss_rkd is not None:
             self.loss_rkd = MODELS.build(

@@ -10,6 +10,7 @@ from typing import Dict, Optional
 import torch
 import torch.nn as nn
 from mmaction.registry import MODELS
+from mmengine.logging import print_log
 from torch import Tensor
 
 from ..modules.grid import GRIDS, align_grids
@@ -23,6 +24,8 @@ QUANTILE_SCOPES = ('sample', 'frame', 'batch')
 MASK_COMBINES = ('and', 'or', 'res', 'act', 'none')
 EMPTY_POLICIES = ('fallback_res', 'skip')
 REDUCTIONS = ('masked_mean', 'sum_per_sample', 'mean_all')
+# A residual with less than this part of its first variance has collapsed.
+COLLAPSED = 0.05
 
 
 def residual_score(residual: Tensor, kind: str) -> Tensor:
@@ -297,6 +300,7 @@ class StructureDiscrepancyLoss(nn.Module):
             options.pop('phi'), options.pop('feat_norm'), channels, num_classes
         )
         self.mask_options = options
+        self._first_variance: Optional[float] = None
         self.monitors: Dict[str, Tensor] = {}
 
     @classmethod
@@ -346,9 +350,26 @@ class StructureDiscrepancyLoss(nn.Module):
             self.monitors = dict(
                 mask_kept=mask.float().mean(), residual_var=residual.var()
             )
+            if self.projections.mode == 'learnable':
+                self._warn_of_collapse(float(residual.var()))
         loss = structure_discrepancy_loss(
             predicted, residual, mask, self.reduction
         )
         if own_loss is not None:
             loss = loss + own_loss
         return self.loss_weight * loss
+
+    def _warn_of_collapse(self, variance: float) -> None:
+        """Say once that L_SD has shrunk the target that it trains."""
+        if self._first_variance is None:
+            self._first_variance = variance
+        elif variance < COLLAPSED * self._first_variance:
+            print_log(
+                f'residual_var has fallen from {self._first_variance:.3g} to '
+                f"{variance:.3g}: phi='learnable' shrinks the target of "
+                'loss_sd instead of matching it. '
+                "phi='frozen_orthogonal' cannot.",
+                'current',
+                level=30,
+            )
+            self._first_variance = 0.0

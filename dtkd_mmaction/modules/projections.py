@@ -71,7 +71,8 @@ class TeacherProjections(nn.Module):
         seed (int): Seed of the frozen maps. Defaults to 0.
 
     Raises:
-        ValueError: If a width that is needed is missing.
+        ValueError: For an unknown mode or norm, or if a width that is needed
+            is missing.
     """
 
     def __init__(
@@ -83,6 +84,11 @@ class TeacherProjections(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if mode not in PROJECTIONS or norm not in NORMS:
+            raise ValueError(
+                f'TeacherProjections(mode={mode!r}, norm={norm!r}): modes '
+                f'are {PROJECTIONS}, norms are {NORMS}.'
+            )
         self.mode = mode
         self.norm = norm
         self.seed = seed

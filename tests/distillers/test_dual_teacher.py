@@ -140,7 +140,9 @@ class TestObjective:
         )
         assert pooled != patches
 
-    @pytest.mark.parametrize('option', ['rkd_teacher', 'rkd_feature'])
+    @pytest.mark.parametrize(
+        'option', ['rkd_teacher', 'rkd_feature', 'preset']
+    )
     def test_unknown_choice(self, option):
         with pytest.raises(ValueError, match=f'model.{option}=.no.'):
             build(**{option: 'no'})
@@ -166,6 +168,7 @@ class TestObjective:
             'paper_literal'
         )
         assert distiller.loss_sd.projections.mode == 'learnable'
+        assert len(distiller.branch.layers) == 2  # no last convolution
         assert math.isfinite(train_step(distiller)['loss'])
 
     def test_branch_options(self):

@@ -6,7 +6,14 @@ import torch
 from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
-from tiny_models import NUM_CLASSES, tiny_distiller, tiny_tsn, tiny_x3d
+from tiny_models import (
+    FRAMES,
+    NUM_CLASSES,
+    SIZE,
+    tiny_distiller,
+    tiny_tsn,
+    tiny_x3d,
+)
 
 from dtkd_mmaction.distillers.model_spec import build_recognizer
 from dtkd_mmaction.engine import (
@@ -14,6 +21,7 @@ from dtkd_mmaction.engine import (
     student_checkpoint,
     student_config,
 )
+from dtkd_mmaction.engine.complexity import measure_complexity
 
 
 def distiller_config(**overrides):
@@ -54,6 +62,14 @@ def test_keys_and_values_are_the_stock_models(student):
     stock.load_state_dict(exported['state_dict'], strict=True)
     for name, value in distiller.student.state_dict().items():
         assert torch.equal(value, stock.state_dict()[name])
+
+
+def test_costs_what_the_stock_model_costs():
+    config = distiller_config()
+    stock = Config(dict(model=tiny_x3d()))
+    assert measure_complexity(
+        student_config(config), FRAMES, SIZE
+    ) == measure_complexity(stock, FRAMES, SIZE)
 
 
 def test_meta_is_kept_and_its_config_is_the_students():

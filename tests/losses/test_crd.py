@@ -324,20 +324,6 @@ def work(rank, folder):
     torch_dist.destroy_process_group()
 
 
-def test_two_processes_keep_one_bank(tmp_path):
-    mp.spawn(work, (str(tmp_path),), nprocs=2)
-    ranks = [torch.load(tmp_path / f'{rank}.pt') for rank in (0, 1)]
-    assert len(ranks[0]) == 4
-    for name, buffer in ranks[0].items():
-        assert torch.equal(buffer, ranks[1][name]), name
-    # as one process on the joined batch; its Z comes from another draw
-    loss = build()
-    for step in range(3):
-        loss(**batch(6, seed=step))
-    for name in ('student_bank', 'teacher_bank', 'bank_labels'):
-        assert torch.allclose(getattr(loss, name), ranks[0][name]), name
-
-
 def z_of_one_rank(rank):
     """Z of this rank's first batch, had it been alone."""
     loss, data = build(), batch(6)
@@ -347,8 +333,17 @@ def z_of_one_rank(rank):
     return loss.log_z.exp()
 
 
-def test_z_is_the_mean_over_ranks(tmp_path):
+def test_two_processes_keep_one_bank_and_one_z(tmp_path):
     mp.spawn(work, (str(tmp_path),), nprocs=2)
-    shared = torch.load(tmp_path / '0.pt')['log_z'].exp()
-    expected = (z_of_one_rank(0) + z_of_one_rank(1)) / 2
-    assert torch.allclose(shared, expected)
+    ranks = [torch.load(tmp_path / f'{rank}.pt') for rank in (0, 1)]
+    assert len(ranks[0]) == 4
+    for name, buffer in ranks[0].items():
+        assert torch.equal(buffer, ranks[1][name]), name
+    # the banks are those of one process on the joined batches
+    loss = build()
+    for step in range(3):
+        loss(**batch(6, seed=step))
+    for name in ('student_bank', 'teacher_bank', 'bank_labels'):
+        assert torch.allclose(getattr(loss, name), ranks[0][name]), name
+    mean = (z_of_one_rank(0) + z_of_one_rank(1)) / 2
+    assert torch.allclose(ranks[0]['log_z'].exp(), mean)

@@ -39,7 +39,7 @@ def by_loops(loss, stem, clip):
                     for j in range(clip.shape[4]):
                         row = c * r * r + (i % r) * r + j % r
                         drawn = float(
-                            (weight[row] @ stem[b, :, t, i // r, j // r])
+                            weight[row] @ stem[b, :, t, i // r, j // r]
                         )
                         drawn = max(drawn, 0) + slope * min(drawn, 0)
                         total += abs(drawn - float(clip[b, c, t, i, j]))

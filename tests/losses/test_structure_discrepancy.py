@@ -613,6 +613,12 @@ class TestC8Collapse:
         assert variance_after < 0.05 * variance
         assert value_after < 0.05 * value  # looks like success
 
+    def test_collapse_is_said(self, logged):
+        toy_run('learnable')
+        assert logged().count('residual_var has fallen') == 1
+        toy_run('probe')
+        assert logged().count('residual_var has fallen') == 1
+
     def test_learnable_vit_alone_is_erased(self):
         """What remains of the target is the CNN's own map."""
         loss, (variance, _), (variance_after, _) = toy_run(
