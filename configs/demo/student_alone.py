@@ -1,26 +1,32 @@
-# The student: an X3D with a third of X3D-S's width and half of its depth.
-_base_ = ['_base_/demo_clips.py', '_base_/adamw_16e.py']
+# The student: the CNN teacher's layers at a quarter of their width.
+_base_ = ['_base_/demo_clips.py', '_base_/adamw_20e.py']
 
 model = dict(
     type='Recognizer3D',
     backbone=dict(
-        type='X3D',
-        gamma_w=1 / 3,
-        gamma_b=2.25,
-        gamma_d=1.0,
-        spatial_strides=(2, 2, 2, 1),  # leaves 2 x 2 of 32 x 32 pixels
+        type='ResNet3dSlowOnly',
+        depth=18,
+        pretrained=None,
+        lateral=False,
+        base_channels=4,
+        conv1_kernel=(5, 7, 7),
+        conv1_stride_t=1,
+        pool1_stride_t=1,
+        inflate=(1, 1, 1, 1),
+        spatial_strides=(1, 2, 2, 1),
+        norm_eval=False,
     ),
     cls_head=dict(
-        type='X3DHead',
-        in_channels=144,
+        type='I3DHead',
+        in_channels=32,
         num_classes=8,
         dropout_ratio=0.2,
         average_clips='prob',
     ),
     data_preprocessor=dict(
         type='ActionDataPreprocessor',
-        mean=[114.75, 114.75, 114.75],
-        std=[57.38, 57.38, 57.38],
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
         format_shape='NCTHW',
     ),
 )

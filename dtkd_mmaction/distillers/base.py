@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from .class_parts import class_parts
 from .feature_tap import FeatureTap, Recording
 from .loss_set import LossSet
 from .model_spec import (
@@ -49,6 +50,7 @@ class BaseDistiller(BaseModel):
         student (nn.Module): The stock recognizer.
         student_tap (FeatureTap): Its tap.
         num_classes (int): Width of the student's logits.
+        parts (list[ClassPart]): The questions that its head answers.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class BaseDistiller(BaseModel):
             recognizer, student, config, 'model.student'
         )
         self.num_classes = self.student_tap.num_classes
+        self.parts = class_parts(self.student.cls_head, self.num_classes)
         self.label_weight = label_weight
         self.student_transform = (
             MODELS.build(student_transform) if student_transform else None
@@ -101,7 +104,7 @@ class BaseDistiller(BaseModel):
             losses,
             list(map(short_name, teachers)),
             self._tap,
-            self.num_classes,
+            self.parts,
         )
         self._register_load_state_dict_pre_hook(accept_exported_student)
 
@@ -288,7 +291,7 @@ def short_name(argument: str) -> str:
 
 
 def labels_of(data_samples: list, device: torch.device) -> Tensor:
-    """Labels of a batch: (B,) classes, or (B, N) where blending mixed them."""
+    """Labels of a batch: (B,), (B, parts), or mixed (B, N) in floats."""
     labels = torch.stack([sample.gt_label for sample in data_samples])
     labels = labels.to(device)
     return labels.squeeze(1) if labels.shape[1] == 1 else labels

@@ -162,17 +162,25 @@ class DualTeacherDistiller(BaseDistiller):
         # Softmax, KL, quantiles and distances in float32 under AMP.
         with torch.autocast(inputs.device.type, enabled=False):
             if self.loss_sr is not None:
-                losses['loss_sr'] = self.loss_sr(
-                    student.logits,
-                    {name: taught[name].logits for name in ('vit', 'cnn')},
-                )
-                losses.update(self.loss_sr.monitors)
+                for part in self.parts:
+                    losses[f'loss_sr{part.suffix}'] = self.loss_sr(
+                        part.logits_of(student.logits),
+                        {
+                            name: part.logits_of(taught[name].logits)
+                            for name in ('vit', 'cnn')
+                        },
+                    )
+                    for name, value in self.loss_sr.monitors.items():
+                        losses[f'{name}{part.suffix}'] = value
             if self.loss_sd is not None:
                 losses['loss_sd'] = self.loss_sd(
                     predicted,
                     taught['vit'].map,
                     taught['cnn'].map,
-                    labels,
+                    # only a probe reads them: the first part's
+                    labels
+                    if len(self.parts) == 1
+                    else self.parts[0].labels_of(labels),
                 )
                 losses.update(self.loss_sd.monitors)
             if self.loss_rkd is not None:

@@ -13,6 +13,7 @@ import torch.nn as nn
 from mmaction.registry import MODELS
 from torch import Tensor
 
+from .class_parts import ClassPart
 from .feature_tap import EXTRAS, FeatureTap, Recording
 
 OWNERS = ('student', 'teacher')
@@ -47,7 +48,9 @@ class LossSet(nn.Module):
         teachers (Sequence[str]): Short names of the teachers.
         tap_of (callable): ``'student'`` or a teacher's name -> its tap; asked
             only for the shapes that a loss's constructor wants.
-        num_classes (int): Width of the logits.
+        parts (Sequence[ClassPart]): Of the head. A loss that reads logits is
+            built and asked once for each, with its classes alone
+            (``loss_<name>_verb``); one that does not, once.
 
     Raises:
         TypeError, ValueError: If a loss is no dict, asks for something that
@@ -59,10 +62,11 @@ class LossSet(nn.Module):
         losses: Optional[Dict[str, Optional[dict]]],
         teachers: Sequence[str],
         tap_of: Callable[[str], FeatureTap],
-        num_classes: int,
+        parts: Sequence[ClassPart],
     ) -> None:
         super().__init__()
         self.losses = nn.ModuleDict()
+        self.part_of: Dict[str, ClassPart] = {}
         self.teacher_of: Dict[str, str] = {}
         self.asked: Dict[str, Set[str]] = {}
         for name, config in (losses or {}).items():
@@ -82,29 +86,39 @@ class LossSet(nn.Module):
                     f'{key}.teacher={teacher!r}: choose one of '
                     f'{list(teachers)}.'
                 )
-            self.losses[name] = self._build(
-                config, key, teacher, tap_of, num_classes
+            loss_class = self._find_class(config['type'], key)
+            asked = self._read_arguments(loss_class, key)
+            reads_logits = {'student_logits', 'teacher_logits'} & asked
+            for part in parts if reads_logits else parts[:1]:
+                full_name = name + (part.suffix if reads_logits else '')
+                self.losses[full_name] = self._build(
+                    config, loss_class, key, teacher, tap_of, part.count
+                )
+                self.part_of[full_name] = part
+                self.teacher_of[full_name] = teacher
+                self.asked[full_name] = asked
+
+    def _find_class(self, loss_type: Any, key: str) -> type:
+        if not isinstance(loss_type, str):
+            return loss_type
+        loss_class = MODELS.get(loss_type)
+        if loss_class is None:
+            raise ValueError(
+                f'{key}.type={loss_type!r} is not registered. Losses of '
+                'this package end in "Loss" (docs/methods.md); one of your '
+                'own must be imported through custom_imports.'
             )
-            self.teacher_of[name] = teacher
-            self.asked[name] = self._read_arguments(self.losses[name], key)
+        return loss_class
 
     def _build(
         self,
         config: dict,
+        loss_class: type,
         key: str,
         teacher: str,
         tap_of: Callable[[str], FeatureTap],
         num_classes: int,
     ) -> nn.Module:
-        loss_class = config['type']
-        if isinstance(loss_class, str):
-            loss_class = MODELS.get(loss_class)
-        if loss_class is None:
-            raise ValueError(
-                f'{key}.type={config["type"]!r} is not registered. Losses of '
-                'this package end in "Loss" (docs/methods.md); one of your '
-                'own must be imported through custom_imports.'
-            )
         wanted = argument_names(loss_class.__init__) - set(config)
         filled = {}
         if 'num_classes' in wanted:
@@ -121,13 +135,13 @@ class LossSet(nn.Module):
                         )
         return MODELS.build(dict(config, **filled))
 
-    def _read_arguments(self, loss: nn.Module, key: str) -> Set[str]:
+    def _read_arguments(self, loss_class: type, key: str) -> Set[str]:
         known = {f'{o}_{name}' for o in OWNERS for name in RECORDED}
         known.update(OF_THE_BATCH)
-        asked = argument_names(loss.forward)
+        asked = argument_names(loss_class.forward)
         if asked - known:
             raise TypeError(
-                f'{key}: {type(loss).__name__}.forward asks for '
+                f'{key}: {loss_class.__name__}.forward asks for '
                 f'{sorted(asked - known)}; there are {sorted(known)}.'
             )
         return asked
@@ -169,18 +183,17 @@ class LossSet(nn.Module):
         Args:
             student (Recording): Of the student.
             taught (dict[str, Recording]): Teacher's name -> its recording.
-            labels (Tensor): (B,) classes, or (B, N) where blending mixed
-                them: the losses then get the class of the largest share.
+            labels (Tensor): (B,) classes, (B, parts), or (B, N) where
+                blending mixed them: the losses then get the class of the
+                largest share.
             data_samples (list): B samples.
 
         Returns:
             dict[str, Tensor]: ``loss_<name>`` and ``<name>/<monitor>``.
         """
-        if labels.ndim == 2:
-            labels = labels.argmax(dim=1)
         results: Dict[str, Tensor] = {}
         for name, loss in self.losses.items():
-            asked = self.asked[name]
+            asked, part = self.asked[name], self.part_of[name]
             arguments: Dict[str, Any] = {}
             for owner, recording in (
                 ('student', student),
@@ -188,11 +201,12 @@ class LossSet(nn.Module):
             ):
                 for quantity in RECORDED:
                     if f'{owner}_{quantity}' in asked:
-                        arguments[f'{owner}_{quantity}'] = getattr(
-                            recording, quantity
-                        )
+                        value = getattr(recording, quantity)
+                        if quantity == 'logits':
+                            value = part.logits_of(value)
+                        arguments[f'{owner}_{quantity}'] = value
             if 'labels' in asked:
-                arguments['labels'] = labels
+                arguments['labels'] = part.labels_of(labels)
             if 'sample_ids' in asked:
                 arguments['sample_ids'] = sample_ids(
                     data_samples, labels.device
