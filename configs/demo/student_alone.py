@@ -1,5 +1,5 @@
 # The student: the CNN teacher's layers at a quarter of their width.
-_base_ = ['_base_/demo_clips.py', '_base_/adamw_20e.py']
+_base_ = ['_base_/demo_clips.py', '_base_/adamw_14e.py']
 
 model = dict(
     type='Recognizer3D',

@@ -24,6 +24,8 @@ from .model_spec import (
 from .shared_clip import SharedClipPreprocessor
 from .teacher import FrozenTeacher, model_inputs, tap_recognizer
 
+TEACHER_MODES = ('eval', 'bn_eval_only')
+
 
 class BaseDistiller(BaseModel):
     """A stock student that learns from frozen stock teachers.
@@ -42,7 +44,10 @@ class BaseDistiller(BaseModel):
         label_weight (float): Factor of the student's stock losses. Defaults
             to 1.0.
         student_transform (dict, optional): A training-only transform of the
-            raw clips that the student alone sees.
+            raw clips that the student alone sees, such as
+            ``dict(type='ClipCorruption')``.
+        teacher_mode (str): ``'eval'`` or ``'bn_eval_only'``, see
+            :class:`FrozenTeacher`. Defaults to ``'eval'``.
         num_classes (int, optional): Classes of all heads, if the named
             configs have others.
 
@@ -60,8 +65,14 @@ class BaseDistiller(BaseModel):
         losses: Optional[Dict[str, dict]] = None,
         label_weight: float = 1.0,
         student_transform: Optional[dict] = None,
+        teacher_mode: str = 'eval',
         num_classes: Optional[int] = None,
     ) -> None:
+        if teacher_mode not in TEACHER_MODES:
+            raise ValueError(
+                f'model.teacher_mode={teacher_mode!r}: choose one of '
+                f'{TEACHER_MODES}.'
+            )
         check_spec(student, 'model.student')
         for argument, spec in teachers.items():
             FrozenTeacher.check_spec(spec, f'model.{argument}')
@@ -96,6 +107,7 @@ class BaseDistiller(BaseModel):
                 f'{self.num_classes}. model.num_classes sets both.'
             )
         self.teacher_specs = teachers
+        self.teacher_mode = teacher_mode
         self._teachers_num_classes = num_classes
         self._teachers_loaded = False
         # Past nn.Module's registration: not in state_dict, optimizer or DDP.
@@ -137,7 +149,9 @@ class BaseDistiller(BaseModel):
         device = next(self.student.parameters()).device
         for argument, spec in self.teacher_specs.items():
             key = f'model.{argument}'
-            teacher = FrozenTeacher(spec, self._teachers_num_classes, key)
+            teacher = FrozenTeacher(
+                spec, self._teachers_num_classes, key, self.teacher_mode
+            )
             if teacher.tap.num_classes != self.num_classes:
                 raise ValueError(
                     f'{key} has {teacher.tap.num_classes} classes, '

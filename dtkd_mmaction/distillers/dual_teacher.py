@@ -52,12 +52,8 @@ class DualTeacherDistiller(BaseDistiller):
         losses (dict[str, dict], optional): Further losses, as those of
             :class:`SingleTeacherDistiller`, each with ``teacher='vit'`` or
             ``'cnn'``.
-        label_weight (float): Factor of the student's stock label loss.
-            Defaults to 1.0.
-        student_transform (dict, optional): A training-only transform of the
-            student's clips alone.
-        num_classes (int, optional): Classes of all three heads, if the named
-            configs have others.
+        **options: ``label_weight``, ``student_transform``, ``teacher_mode``
+            and ``num_classes`` of :class:`BaseDistiller`.
     """
 
     def __init__(
@@ -73,17 +69,13 @@ class DualTeacherDistiller(BaseDistiller):
         rkd_feature: str = 'classifier_input',
         preset: str = 'corrected',
         losses: Optional[Dict[str, dict]] = None,
-        label_weight: float = 1.0,
-        student_transform: Optional[dict] = None,
-        num_classes: Optional[int] = None,
+        **options,
     ) -> None:
         super().__init__(
             student,
             dict(vit_teacher=vit_teacher, cnn_teacher=cnn_teacher),
             losses=losses,
-            label_weight=label_weight,
-            student_transform=student_transform,
-            num_classes=num_classes,
+            **options,
         )
         for option, value, choices in (
             ('rkd_teacher', rkd_teacher, RKD_TEACHERS),

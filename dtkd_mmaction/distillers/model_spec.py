@@ -19,6 +19,8 @@ from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
+from ..heads.verb_noun_head import VerbNounHead, accept_stock_head
+
 # What a stock model's parts call the weights that they download.
 NO_PRETRAINING = dict(
     pretrained=None,
@@ -212,6 +214,8 @@ def load_weights(model: nn.Module, path: str, key: str) -> None:
             f'{key}.checkpoint={path!r} cannot be loaded: {error}'
         ) from error
     offered = checkpoint_state_dict(checkpoint)
+    if isinstance(model.cls_head, VerbNounHead):
+        accept_stock_head(offered, 'cls_head.')
     # BatchNorm's step counters are alike in all models and say nothing.
     wanted = {
         name: value

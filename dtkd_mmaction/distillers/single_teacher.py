@@ -1,6 +1,6 @@
 """One teacher and any number of losses: the compared methods."""
 
-from typing import Dict, Optional
+from typing import Dict
 
 import torch
 from mmaction.registry import MODELS
@@ -19,12 +19,8 @@ class SingleTeacherDistiller(BaseDistiller):
         losses (dict[str, dict]): Name -> loss config, such as
             ``dict(kd=dict(type='KDLoss', tau=4.0))`` (``docs/methods.md``).
             Its value is logged as ``loss_<name>``.
-        label_weight (float): Factor of the student's stock label loss.
-            Defaults to 1.0.
-        student_transform (dict, optional): A training-only transform of the
-            student's clips alone, such as ``dict(type='ClipCorruption')``.
-        num_classes (int, optional): Classes of both heads, if the named
-            configs have others.
+        **options: ``label_weight``, ``student_transform``, ``teacher_mode``
+            and ``num_classes`` of :class:`BaseDistiller`.
     """
 
     def __init__(
@@ -32,17 +28,10 @@ class SingleTeacherDistiller(BaseDistiller):
         student: dict,
         teacher: dict,
         losses: Dict[str, dict],
-        label_weight: float = 1.0,
-        student_transform: Optional[dict] = None,
-        num_classes: Optional[int] = None,
+        **options,
     ) -> None:
         super().__init__(
-            student,
-            dict(teacher=teacher),
-            losses=losses,
-            label_weight=label_weight,
-            student_transform=student_transform,
-            num_classes=num_classes,
+            student, dict(teacher=teacher), losses=losses, **options
         )
 
     def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:

@@ -8,6 +8,7 @@ from mmaction.models import Recognizer2D
 from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .clip_view import ClipView
 from .feature_tap import FeatureTap, Recording
@@ -92,6 +93,9 @@ class FrozenTeacher(nn.Module):
         num_classes (int, optional): Classes of its head, if the spec's
             config has others.
         key (str): Where the config has the spec, for messages.
+        mode (str): ``'eval'``, or ``'bn_eval_only'``: dropout and stochastic
+            depth stay on, as in MMRazor, whose numbers it is there to mimic.
+            Defaults to ``'eval'``.
     """
 
     def __init__(
@@ -99,9 +103,11 @@ class FrozenTeacher(nn.Module):
         spec: dict,
         num_classes: Optional[int] = None,
         key: str = 'model.teacher',
+        mode: str = 'eval',
     ) -> None:
         super().__init__()
         self.check_spec(spec, key)
+        self.mode = mode
         self.spec = spec
         self.key = key
         config = load_config(spec, key)
@@ -138,11 +144,13 @@ class FrozenTeacher(nn.Module):
             load_weights(self.recognizer, self.spec['checkpoint'], self.key)
 
     def train(self, mode: bool = True) -> 'FrozenTeacher':
-        """Stay in eval mode, whatever is asked for."""
+        """Stay in its own mode, whatever is asked for."""
         # Bare stock backbones freeze layers in train() and return None, so
         # the flag is set on every module instead of calling theirs.
         for module in self.modules():
-            module.training = False
+            module.training = self.mode == 'bn_eval_only' and not isinstance(
+                module, _BatchNorm
+            )
         return self
 
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':

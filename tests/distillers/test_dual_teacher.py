@@ -141,7 +141,7 @@ class TestObjective:
         assert pooled != patches
 
     @pytest.mark.parametrize(
-        'option', ['rkd_teacher', 'rkd_feature', 'preset']
+        'option', ['rkd_teacher', 'rkd_feature', 'preset', 'teacher_mode']
     )
     def test_unknown_choice(self, option):
         with pytest.raises(ValueError, match=f'model.{option}=.no.'):
@@ -193,6 +193,20 @@ class TestFrozen:
             not torch.equal(value, student[key])
             for key, value in distiller.student.state_dict().items()
         )
+
+    def test_bn_eval_only_mimics_mmrazor(self):
+        """Dropout and stochastic depth stay on, statistics stay fixed."""
+        distiller = build(teacher_mode='bn_eval_only')
+        before = copy.deepcopy(
+            distiller.teachers['cnn'].recognizer.state_dict()
+        )
+        distiller.eval()
+        clips = torch.stack(batch()['inputs'])
+        vit = distiller.teachers['vit']
+        assert not torch.equal(vit(clips).logits, vit(clips).logits)
+        train_step(distiller)
+        after = distiller.teachers['cnn'].recognizer.state_dict()
+        assert all(torch.equal(after[name], before[name]) for name in before)
 
     def test_train_leaves_every_teacher_module_in_eval(self):
         distiller = build()

@@ -1,6 +1,6 @@
 # The students' budget: one epoch of warm-up, then a cosine to zero.
 train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=20, val_begin=2, val_interval=2
+    type='EpochBasedTrainLoop', max_epochs=14, val_begin=2, val_interval=2
 )
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
@@ -17,9 +17,9 @@ param_scheduler = [
     ),
     dict(
         type='CosineAnnealingLR',
-        T_max=19,
+        T_max=13,
         begin=1,
-        end=20,
+        end=14,
         by_epoch=True,
         convert_to_iter_based=True,
     ),

@@ -1,0 +1,42 @@
+"""What the documents tell a reader to write, works as written."""
+
+import os.path as osp
+import re
+
+import torch
+from mmaction.registry import MODELS
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+from test_configs import CONFIGS, ROOT
+from tiny_models import batch, tiny_single_teacher
+
+
+def code_blocks(name):
+    with open(osp.join(ROOT, 'docs', name)) as f:
+        return re.findall(r'```python\n(.*?)```', f.read(), re.DOTALL)
+
+
+def test_a_new_method_by_following_the_page():
+    blocks = code_blocks('methods.md')
+    source = next(b for b in blocks if 'class LogitMSELoss' in b)
+    config = next(b for b in blocks if b.startswith('losses'))
+    source = source.replace(
+        'from .numerics', 'from dtkd_mmaction.losses.numerics'
+    )
+    exec(source, {'__name__': 'logit_mse'})
+    losses = Config.fromstring(config, '.py').losses
+    distiller = MODELS.build(tiny_single_teacher(losses=losses))
+    optimizer = OptimWrapper(torch.optim.SGD(distiller.parameters(), lr=0.1))
+    logs = distiller.train_step(batch(), optimizer)
+    assert logs['loss_mse'] > 0
+
+
+def test_every_method_of_the_table_has_its_configs():
+    with open(osp.join(ROOT, 'docs/methods.md')) as f:
+        table = f.read().split('## The methods')[1].split('## Adding')[0]
+    names = re.findall(r'\| `(\w+)` \| [^|]*\|$', table, re.MULTILINE)
+    assert len(names) > 14
+    for student in ('x3d_s', 'slowfast_r50', 'movinet_a2'):
+        for name in names:
+            run = f'{student}_hmdb51'
+            assert f'configs/baselines/{run}/{run}_{name}.py' in CONFIGS
