@@ -239,7 +239,16 @@ def test_mmengine_checkpoint_is_refused_without_the_list(tmp_path):
         HistoryBuffer.register_statistics,
         np.array([Call(os.system, 'touch ran')], dtype=object),
     ],
-    ids=lambda a: str(getattr(a, 'reduced', a)),
+    ids=[
+        'system',
+        'eval',
+        'getattr',
+        'tofile',
+        'partial',
+        'load',
+        'method',
+        'array',
+    ],
 )
 @pytest.mark.parametrize('zipped', [True, False])
 def test_code_is_refused(tmp_path, monkeypatch, unpickler, attack, zipped):

@@ -13,16 +13,10 @@ from torch import Tensor
 from .class_parts import class_parts
 from .feature_tap import FeatureTap, Recording
 from .loss_set import LossSet
-from .model_spec import (
-    build_recognizer,
-    check_spec,
-    forget_pretraining,
-    load_config,
-    load_weights,
-    set_num_classes,
-)
+from .model_spec import load_weights
 from .shared_clip import SharedClipPreprocessor
-from .teacher import FrozenTeacher, model_inputs, tap_recognizer
+from .tapped_recognizer import build_tapped, model_inputs
+from .teacher import FrozenTeacher
 
 TEACHER_MODES = ('eval', 'bn_eval_only')
 
@@ -73,14 +67,11 @@ class BaseDistiller(BaseModel):
                 f'model.teacher_mode={teacher_mode!r}: choose one of '
                 f'{TEACHER_MODES}.'
             )
-        check_spec(student, 'model.student')
         for argument, spec in teachers.items():
             FrozenTeacher.check_spec(spec, f'model.{argument}')
-        config = load_config(student, 'model.student')
-        set_num_classes(config.model, num_classes)
-        if student.get('checkpoint'):
-            forget_pretraining(config.model)
-        recognizer = build_recognizer(config, 'model.student')
+        recognizer, view, tap = build_student(
+            student, num_classes, 'model.student'
+        )
 
         # A stock config's mixup/CutMix is applied once, to the shared clip.
         preprocessor = recognizer.data_preprocessor
@@ -91,10 +82,9 @@ class BaseDistiller(BaseModel):
 
         self.student = recognizer
         self.student_spec = student
-        self.student_view, self.student_tap = tap_recognizer(
-            recognizer, student, config, 'model.student'
-        )
-        self.num_classes = self.student_tap.num_classes
+        self.student_view = view
+        self.student_tap = tap
+        self.num_classes = tap.num_classes
         self.parts = class_parts(self.student.cls_head, self.num_classes)
         self.label_weight = label_weight
         self.student_transform = (
@@ -297,6 +287,16 @@ class BaseDistiller(BaseModel):
         for teacher in self._teachers.values():
             teacher.recognizer._set_device(device)
         super()._set_device(device)
+
+
+def build_student(spec: dict, num_classes: Optional[int], key: str) -> tuple:
+    """A model that trains: without a checkpoint it starts as its config says.
+
+    Returns:
+        tuple[nn.Module, ClipView, FeatureTap]
+    """
+    has_checkpoint = isinstance(spec, dict) and spec.get('checkpoint')
+    return build_tapped(spec, num_classes, key, not has_checkpoint)
 
 
 def short_name(argument: str) -> str:

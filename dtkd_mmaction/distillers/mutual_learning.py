@@ -7,16 +7,9 @@ from mmaction.registry import MODELS
 from torch import Tensor
 
 from ..losses.kd import kd_loss
-from .base import BaseDistiller
-from .model_spec import (
-    build_recognizer,
-    check_spec,
-    forget_pretraining,
-    load_config,
-    load_weights,
-    set_num_classes,
-)
-from .teacher import model_inputs, tap_recognizer
+from .base import BaseDistiller, build_student
+from .model_spec import load_weights
+from .tapped_recognizer import model_inputs
 
 
 @MODELS.register_module()
@@ -47,16 +40,10 @@ class MutualLearningDistiller(BaseDistiller):
         num_classes: Optional[int] = None,
     ) -> None:
         super().__init__(student, {}, num_classes=num_classes)
-        check_spec(peer, 'model.peer')
-        config = load_config(peer, 'model.peer')
-        set_num_classes(config.model, num_classes)
-        if peer.get('checkpoint'):
-            forget_pretraining(config.model)
-        self.peer = build_recognizer(config, 'model.peer')
-        self.peer_spec = peer
-        self.peer_view, self.peer_tap = tap_recognizer(
-            self.peer, peer, config, 'model.peer'
+        self.peer, self.peer_view, self.peer_tap = build_student(
+            peer, num_classes, 'model.peer'
         )
+        self.peer_spec = peer
         if self.peer_tap.num_classes != self.num_classes:
             raise ValueError(
                 f'model.peer has {self.peer_tap.num_classes} classes, '

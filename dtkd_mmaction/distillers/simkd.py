@@ -10,14 +10,9 @@ from torch import Tensor
 from ..losses.simkd import simkd_loss
 from ..modules.head_input import head_input_form, head_input_to_map
 from .base import BaseDistiller
-from .model_spec import (
-    build_recognizer,
-    check_spec,
-    forget_pretraining,
-    load_config,
-    set_num_classes,
-)
-from .teacher import FrozenTeacher, model_inputs, tap_recognizer
+from .model_spec import load_config, set_num_classes
+from .tapped_recognizer import build_tapped, model_inputs
+from .teacher import FrozenTeacher
 
 
 @MODELS.register_module()
@@ -109,13 +104,9 @@ def simkd_student(
     student: dict, teacher: dict, num_classes: Optional[int]
 ) -> dict:
     """The student's spec with its stock head replaced by a SimKD head."""
-    check_spec(student, 'model.student')
+    _, _, student_tap = build_tapped(student, num_classes, 'model.student')
     config = load_config(student, 'model.student')
     set_num_classes(config.model, num_classes)
-    forget_pretraining(config.model)
-    stock = build_recognizer(config.copy(), 'model.student')
-    _, student_tap = tap_recognizer(stock, student, config, 'model.student')
-
     teacher_config = load_config(teacher, 'model.teacher')
     set_num_classes(teacher_config.model, num_classes)
     frozen = FrozenTeacher(teacher, num_classes, 'model.teacher')

@@ -4,82 +4,13 @@ from typing import Collection, Optional
 
 import torch
 import torch.nn as nn
-from mmaction.models import Recognizer2D
-from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .clip_view import ClipView
-from .feature_tap import FeatureTap, Recording
-from .model_spec import (
-    build_recognizer,
-    check_spec,
-    forget_pretraining,
-    load_config,
-    load_weights,
-    set_num_classes,
-    stock_clip,
-)
-
-
-def model_inputs(
-    recognizer: nn.Module,
-    view: ClipView,
-    clips: Tensor,
-    data_samples: Optional[list] = None,
-) -> Tensor:
-    """The shared clips as one stock model wants them.
-
-    Args:
-        recognizer (nn.Module): Its own data preprocessor normalises.
-        view (ClipView): Its own frames and size.
-        clips (Tensor): (B, 1, 3, T, H, W), raw.
-        data_samples (list, optional): Passed on to the preprocessor.
-
-    Returns:
-        Tensor: (B, 1, 3, t, h, w), or (B, t, 3, h, w) for a 2-D recognizer.
-    """
-    data = dict(inputs=list(view(clips)), data_samples=data_samples)
-    return recognizer.data_preprocessor(data, training=False)['inputs']
-
-
-def tap_recognizer(
-    recognizer: nn.Module, spec: dict, config: Config, key: str
-):
-    """View and tap of a stock model, tried out once on an empty clip.
-
-    Returns:
-        tuple[ClipView, FeatureTap]
-
-    Raises:
-        ValueError: If the model cannot take its view.
-    """
-    view = ClipView(
-        **(spec.get('view') or {}),
-        fold_frames=isinstance(recognizer, Recognizer2D),
-        key=key,
-    )
-    clip = dict(stock_clip(config), **(spec.get('view') or {}))
-    size = clip['size']
-    height, width = (size, size) if isinstance(size, int) else size
-    device = next(recognizer.parameters()).device
-    empty = torch.zeros(1, 1, 3, clip['frames'], height, width, device=device)
-    inputs = model_inputs(recognizer, view, empty)
-    try:
-        tap = FeatureTap(
-            recognizer, inputs, spec.get('tap'), key, spec.get('stages')
-        )
-    except (RuntimeError, AssertionError, IndexError, KeyError) as error:
-        stock = stock_clip(config)
-        raise ValueError(
-            f'{key}: {type(recognizer.backbone).__name__} cannot take a view '
-            f'of {clip["frames"]} frames of {height}x{width} ({error}). Its '
-            f"config's own clips are {stock['frames']} frames of "
-            f'{stock["size"]}x{stock["size"]}: set {key}.view to what the '
-            'model was built for.'
-        ) from error
-    return view, tap
+from .feature_tap import Recording
+from .model_spec import check_spec, load_weights
+from .tapped_recognizer import build_tapped, model_inputs
 
 
 class FrozenTeacher(nn.Module):
@@ -110,15 +41,11 @@ class FrozenTeacher(nn.Module):
         self.mode = mode
         self.spec = spec
         self.key = key
-        config = load_config(spec, key)
-        set_num_classes(config.model, num_classes)
-        forget_pretraining(config.model)
-        self.recognizer = build_recognizer(config, key)
+        self.recognizer, self.view, self.tap = build_tapped(
+            spec, num_classes, key
+        )
         self.requires_grad_(False)
         self.train(False)
-        self.view, self.tap = tap_recognizer(
-            self.recognizer, spec, config, key
-        )
 
     @staticmethod
     def check_spec(spec: dict, key: str) -> None:

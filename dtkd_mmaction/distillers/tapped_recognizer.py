@@ -1,0 +1,96 @@
+"""From a model spec to a stock recognizer that is fed and listened to."""
+
+from typing import Optional, Tuple
+
+import torch
+import torch.nn as nn
+from mmaction.models import Recognizer2D
+from torch import Tensor
+
+from .clip_view import ClipView
+from .feature_tap import FeatureTap
+from .model_spec import (
+    build_recognizer,
+    check_spec,
+    forget_pretraining,
+    load_config,
+    set_num_classes,
+    stock_clip,
+)
+
+
+def model_inputs(
+    recognizer: nn.Module,
+    view: ClipView,
+    clips: Tensor,
+    data_samples: Optional[list] = None,
+) -> Tensor:
+    """The shared clips as one stock model wants them.
+
+    Args:
+        recognizer (nn.Module): Its own data preprocessor normalises.
+        view (ClipView): Its own frames and size.
+        clips (Tensor): (B, 1, 3, T, H, W), raw.
+        data_samples (list, optional): Passed on to the preprocessor.
+
+    Returns:
+        Tensor: (B, 1, 3, t, h, w), or (B, t, 3, h, w) for a 2-D recognizer.
+    """
+    data = dict(inputs=list(view(clips)), data_samples=data_samples)
+    return recognizer.data_preprocessor(data, training=False)['inputs']
+
+
+def build_tapped(
+    spec: dict,
+    num_classes: Optional[int],
+    key: str,
+    keep_pretraining: bool = False,
+) -> Tuple[nn.Module, ClipView, FeatureTap]:
+    """A stock model with its view and its tap, tried out on an empty clip.
+
+    Args:
+        spec (dict): Model spec (``docs/configs.md``).
+        num_classes (int, optional): Classes of its head, if the spec's
+            config has others.
+        key (str): Where the config has the spec, for messages.
+        keep_pretraining (bool): Whether its parts may load weights of their
+            own, as the stock config says. Defaults to False.
+
+    Returns:
+        tuple[nn.Module, ClipView, FeatureTap]
+
+    Raises:
+        TypeError, ValueError: If the spec is none, or the model cannot take
+            its view.
+    """
+    check_spec(spec, key)
+    config = load_config(spec, key)
+    set_num_classes(config.model, num_classes)
+    if not keep_pretraining:
+        forget_pretraining(config.model)
+    recognizer = build_recognizer(config, key)
+    view = ClipView(
+        **(spec.get('view') or {}),
+        fold_frames=isinstance(recognizer, Recognizer2D),
+        key=key,
+    )
+    clip = dict(stock_clip(config), **(spec.get('view') or {}))
+    size = clip['size']
+    height, width = (size, size) if isinstance(size, int) else size
+    device = next(recognizer.parameters()).device
+    empty = torch.zeros(1, 1, 3, clip['frames'], height, width, device=device)
+    inputs = model_inputs(recognizer, view, empty)
+    try:
+        tap = FeatureTap(
+            recognizer, inputs, spec.get('tap'), key, spec.get('stages')
+        )
+    except (RuntimeError, AssertionError, IndexError, KeyError) as error:
+        stock = stock_clip(config)
+        raise ValueError(
+            f'{key}: {type(recognizer.backbone).__name__} cannot take a view '
+            f'of {clip["frames"]} frames of {height}x{width} ({error}). Its '
+            f"config's own clips are {stock['frames']} frames of "
+            f'{stock["size"]}x{stock["size"]}: set {key}.view to what the '
+            'model was built for.'
+        ) from error
+    return recognizer, view, tap
