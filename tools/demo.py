@@ -16,14 +16,13 @@ import subprocess
 import sys
 import time
 import warnings
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 sys.path.insert(0, ROOT)
 warnings.simplefilter('ignore')
 
 import matplotlib  # noqa: E402
-from mmengine.analysis import get_model_complexity_info  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import (  # noqa: E402
@@ -35,9 +34,10 @@ from rich.progress import (  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 import dtkd_mmaction  # noqa: E402, F401  (it repairs mmaction.models)
-from dtkd_mmaction.distillers.model_spec import (  # noqa: E402
-    build_recognizer,
-    stock_clip,
+from dtkd_mmaction.distillers.model_spec import stock_clip  # noqa: E402
+from dtkd_mmaction.engine.complexity import (  # noqa: E402
+    Complexity,
+    measure_complexity,
 )
 
 matplotlib.use('Agg')
@@ -179,21 +179,12 @@ def train(
     )
 
 
-def complexity(name: str) -> Tuple[float, float]:
+def complexity(name: str) -> Complexity:
     """Parameters and multiply-adds of the model that a run deploys."""
-    config = Config.fromfile(
-        osp.join(
-            ROOT, f'configs/demo/{name.replace("dtkd", "student_alone")}.py'
-        )
-    )
-    model = build_recognizer(config, 'model').eval()
+    deployed = name.replace('dtkd', 'student_alone')
+    config = Config.fromfile(osp.join(ROOT, f'configs/demo/{deployed}.py'))
     clip = stock_clip(config)
-    shape = (1, 3, clip['frames'], clip['size'], clip['size'])
-    model.forward = lambda x: model.extract_feat(x, stage='head')[0]
-    info = get_model_complexity_info(
-        model, shape, show_table=False, show_arch=False
-    )
-    return info['params'], info['flops']
+    return measure_complexity(config, clip['frames'], clip['size'])
 
 
 def show(results: Dict[str, Result], console: Console) -> None:
