@@ -535,7 +535,8 @@ teacher has one.
   axis are, then where the last are. Given is how far the change in the map
   moves along that axis, for the axis where it moves least: 1 if no other cells
   change, about 0 if all change alike. It is below -0.02 if the map's axes are
-  not the clip's time, height and width.
+  not the clip's time, height and width, and nan if the random weights fade so
+  that no cell changes (the convolutions of MobileOne's deployed form).
 - **read**: whether the embedding (the vector of `loss_rkd`) is what the head's
   first linear layer reads.
 
