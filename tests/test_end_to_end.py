@@ -107,11 +107,12 @@ def options(clips, teachers):
         f'model.cnn_teacher.checkpoint={teachers}/best_cnn*.pth',
     ]
     for loader, split in (('train', 'train'), ('val', 'val'), ('test', 'val')):
+        dataset = 'dataset.dataset' if loader == 'train' else 'dataset'
         found += [
             f'{loader}_dataloader.num_workers=0',
             f'{loader}_dataloader.persistent_workers=False',
-            f'{loader}_dataloader.dataset.ann_file={clips}/{split}.txt',
-            f'{loader}_dataloader.dataset.data_prefix.video={clips}',
+            f'{loader}_dataloader.{dataset}.ann_file={clips}/{split}.txt',
+            f'{loader}_dataloader.{dataset}.data_prefix.video={clips}',
         ]
     return found
 
@@ -398,8 +399,8 @@ def test_amp_accumulation_and_ema(config, options, tmp_path):
             r"model\.vit_teacher\.checkpoint='no/such\.pth' cannot be loaded",
         ),
         (
-            'train_dataloader.dataset.ann_file=no/list.txt',
-            r"train_dataloader\.dataset\.ann_file='no/list\.txt' does not",
+            'train_dataloader.dataset.dataset.ann_file=no/list.txt',
+            r"train_dataloader: ann_file='no/list\.txt' does not",
         ),
         (
             'model.cnn_teacher.tap=backbone.layer9',

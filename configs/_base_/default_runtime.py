@@ -4,4 +4,6 @@ _base_ = 'mmaction::_base_/default_runtime.py'
 # custom_imports itself must repeat it: lists are replaced, not merged.
 custom_imports = dict(imports=['dtkd_mmaction'], allow_failed_imports=False)
 
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+default_hooks = dict(
+    checkpoint=dict(type='AtomicCheckpointHook', max_keep_ckpts=3)
+)

@@ -2,5 +2,12 @@
 
 from .checked_video_dataset import CheckedVideoDataset
 from .epic_kitchens_dataset import EpicKitchensDataset, SegmentInit
+from .keyed_views import KeyedViewDataset, KeyedViewSampler
 
-__all__ = ['CheckedVideoDataset', 'EpicKitchensDataset', 'SegmentInit']
+__all__ = [
+    'CheckedVideoDataset',
+    'EpicKitchensDataset',
+    'KeyedViewDataset',
+    'KeyedViewSampler',
+    'SegmentInit',
+]

@@ -44,7 +44,7 @@ class CheckedVideoDataset(VideoDataset):
     @property
     def _key(self) -> str:
         loader = 'val_dataloader' if self.test_mode else 'train_dataloader'
-        return f'{loader}.dataset.ann_file={self.ann_file!r}'
+        return f'{loader}: ann_file={self.ann_file!r}'
 
     def load_data_list(self) -> List[dict]:
         """Load the annotation file: one ``path label`` a line."""
@@ -98,6 +98,5 @@ class CheckedVideoDataset(VideoDataset):
             names = [self.get_data_info(i)['filename'] for i in bad]
             raise RuntimeError(
                 f'{len(bad)} clips of {self.ann_file} cannot be read, more '
-                f'than train_dataloader.dataset.max_unreadable='
-                f'{self.max_unreadable}: {names[:20]}'
+                f'than max_unreadable={self.max_unreadable}: {names[:20]}'
             )

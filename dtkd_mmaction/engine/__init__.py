@@ -1,6 +1,14 @@
-"""Hooks of the runner, and the export of the student."""
+"""Hooks and the loop of the runner, and the export of the student."""
 
+from .atomic_checkpoint_hook import AtomicCheckpointHook
+from .resumable_train_loop import ResumableTrainLoop
 from .student_export import student_checkpoint, student_config
 from .student_export_hook import StudentExportHook
 
-__all__ = ['StudentExportHook', 'student_checkpoint', 'student_config']
+__all__ = [
+    'AtomicCheckpointHook',
+    'ResumableTrainLoop',
+    'StudentExportHook',
+    'student_checkpoint',
+    'student_config',
+]

@@ -100,6 +100,12 @@ def student_config(config: Config, part: str = 'student') -> Config:
         sections['test_dataloader'] = dict(
             sections['test_dataloader'], dataset=dataset
         )
+    hook = (sections.get('default_hooks') or {}).get('checkpoint') or {}
+    if hook.get('type') == 'AtomicCheckpointHook':
+        sections['default_hooks'] = dict(
+            sections['default_hooks'],
+            checkpoint=dict(hook, type='CheckpointHook'),
+        )
     if any(is_ours(part) for part in model.values()):
         sections['custom_imports'] = dict(
             imports=['dtkd_mmaction'], allow_failed_imports=False

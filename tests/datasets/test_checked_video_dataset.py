@@ -66,7 +66,7 @@ def test_reads_like_the_stock_dataset(build):
 def test_missing_list(tmp_path, test_mode, key):
     with pytest.raises(
         FileNotFoundError,
-        match=rf'{key}\.dataset\.ann_file=.*no\.txt.*does not exist',
+        match=rf'{key}: ann_file=.*no\.txt.*does not exist',
     ):
         CheckedVideoDataset(
             str(tmp_path / 'no.txt'), PIPELINE, test_mode=test_mode

@@ -7,7 +7,11 @@ ann_file_train = 'data/kinetics400/kinetics400_train_list_videos.txt'
 ann_file_val = 'data/kinetics400/kinetics400_val_list_videos.txt'
 
 train_dataloader = dict(
-    dataset=dict(ann_file=ann_file_train, data_prefix=dict(video=data_root))
+    dataset=dict(
+        dataset=dict(
+            ann_file=ann_file_train, data_prefix=dict(video=data_root)
+        )
+    )
 )
 val_dataloader = dict(
     dataset=dict(ann_file=ann_file_val, data_prefix=dict(video=data_root_val))

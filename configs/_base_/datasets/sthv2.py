@@ -37,9 +37,11 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     dataset=dict(
-        ann_file=ann_file_train,
-        data_prefix=dict(video=data_root),
-        pipeline=train_pipeline,
+        dataset=dict(
+            ann_file=ann_file_train,
+            data_prefix=dict(video=data_root),
+            pipeline=train_pipeline,
+        )
     )
 )
 val_dataloader = dict(

@@ -2,7 +2,7 @@
 # ViT teacher is not published, and SGD at 0.01 is not one that ViTs are
 # trained with.
 train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=50, val_begin=1, val_interval=1
+    type='ResumableTrainLoop', max_epochs=50, val_begin=1, val_interval=1
 )
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -2,7 +2,7 @@
 # momentum, weight decay and clipping are not published; these are those of a
 # public HMDB51 fine-tuning recipe for 3-D CNNs.
 train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=50, val_begin=1, val_interval=1
+    type='ResumableTrainLoop', max_epochs=50, val_begin=1, val_interval=1
 )
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

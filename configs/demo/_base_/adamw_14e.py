@@ -1,6 +1,6 @@
 # The students' budget: one epoch of warm-up, then a cosine to zero.
 train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=14, val_begin=2, val_interval=2
+    type='ResumableTrainLoop', max_epochs=14, val_begin=2, val_interval=2
 )
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),

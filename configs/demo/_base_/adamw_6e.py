@@ -1,6 +1,6 @@
 # The teachers need less. One epoch of warm-up, then a cosine to zero.
 train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=6, val_begin=2, val_interval=2
+    type='ResumableTrainLoop', max_epochs=6, val_begin=2, val_interval=2
 )
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),

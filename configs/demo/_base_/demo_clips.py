@@ -35,12 +35,15 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='KeyedViewSampler', shuffle=True),
     dataset=dict(
-        type='CheckedVideoDataset',
-        ann_file=ann_file_train,
-        data_prefix=dict(video=data_root),
-        pipeline=train_pipeline,
+        type='KeyedViewDataset',
+        dataset=dict(
+            type='CheckedVideoDataset',
+            ann_file=ann_file_train,
+            data_prefix=dict(video=data_root),
+            pipeline=train_pipeline,
+        ),
     ),
 )
 val_dataloader = dict(

@@ -1,0 +1,214 @@
+"""A training loop that goes on exactly where it was interrupted."""
+
+import signal
+import sys
+import threading
+from functools import partial
+from typing import Callable, Optional, Sequence
+
+import torch
+from mmaction.registry import LOOPS
+from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.runner import EpochBasedTrainLoop
+
+from ..datasets.keyed_views import KeyedViewSampler, seed_generators
+from .atomic_checkpoint_hook import AtomicCheckpointHook
+
+# EX_TEMPFAIL of sysexits.h: not done, run it again (with --resume).
+INTERRUPTED_EXIT_CODE = 75
+
+
+@LOOPS.register_module()
+class ResumableTrainLoop(EpochBasedTrainLoop):
+    """MMEngine's epochs, repeatable iteration by iteration.
+
+    - Before every iteration all random generators are seeded with (seed,
+      iteration, rank): dropout, mixup and random masks depend on nothing
+      else, so a checkpoint needs no generator's state.
+    - A run resumed from within an epoch (``default_hooks.checkpoint`` with
+      ``by_epoch=False``) skips the samples that it has had.
+    - On SIGTERM (Slurm's preemption) it finishes its iteration, writes a
+      checkpoint and exits with :data:`INTERRUPTED_EXIT_CODE`; ``--resume``
+      goes on. During a validation it exits at once if the epoch's
+      checkpoint is there, otherwise after it.
+
+    With :class:`KeyedViewDataset`, :class:`KeyedViewSampler` and
+    :class:`AtomicCheckpointHook` a run that is killed at any moment and
+    resumed ends with the weights of one that was not.
+
+    Args:
+        **kwargs: Those of ``EpochBasedTrainLoop``.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._told_to_stop = False
+        self._may_exit_at_once = False
+        self.dataloader.worker_init_fn = partial(
+            initialise_worker, self.dataloader.worker_init_fn
+        )
+
+    def run(self) -> torch.nn.Module:
+        """Train; validate where it is due."""
+        self.runner.call_hook('before_train')
+        sampler = self.dataloader.sampler
+        if isinstance(sampler, KeyedViewSampler):
+            # A resumed run has the seed of the one it goes on with, which
+            # was not known when its loader was built.
+            sampler.seed = self.runner.seed
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main:
+            before = signal.signal(signal.SIGTERM, self._on_sigterm)
+        try:
+            if self._epoch and not self._batches_done():
+                # The validation of its last epoch may have been cut off.
+                self._decide_current_val_interval()
+                self._validate()
+            while self._epoch < self._max_epochs and not self.stop_training:
+                self.run_epoch()
+                self._decide_current_val_interval()
+                self._validate()
+        finally:
+            if in_main:
+                signal.signal(signal.SIGTERM, before)
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def run_epoch(self) -> None:
+        """Train one epoch, or what is left of it."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        done = self._skip_batches(self._batches_done())
+        for batch_idx, data_batch in enumerate(self.dataloader, done):
+            self.run_iter(batch_idx, data_batch)
+            if self._must_stop():
+                self._save_and_exit()
+        self._note('batches_done', 0)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
+        """Train on one batch, with generators of its own."""
+        seed_generators([self.runner.seed, self._iter, get_rank()])
+        torch.manual_seed(torch.initial_seed())  # accelerators as well
+        self._note('batches_done', idx + 1)
+        self._note('batches_of_epoch', len(self.dataloader))
+        super().run_iter(idx, data_batch)
+
+    def _validate(self) -> None:
+        """Validate after an epoch, once, also over a restart."""
+        due = (
+            self.runner.val_loop is not None
+            and self._epoch >= self.val_begin
+            and (
+                self._epoch % self.val_interval == 0
+                or self._epoch == self._max_epochs
+            )
+        )
+        if not due or self._noted('validated_epoch') == self._epoch:
+            return
+        # Of a checkpoint that is written during the validation (a new best).
+        self._note('validated_epoch', self._epoch)
+        hook = self._checkpoint_hook()
+        self._may_exit_at_once = bool(
+            hook and hook.by_epoch and self._epoch % hook.interval == 0
+        )
+        if self._told_to_stop and self._may_exit_at_once:
+            self._exit()
+        self.runner.val_loop.run()
+        self._may_exit_at_once = False
+
+    # Going on inside an epoch
+
+    def _note(self, name: str, value: int) -> None:
+        self.runner.message_hub.update_info(f'loop/{name}', value)
+
+    def _noted(self, name: str) -> int:
+        hub = self.runner.message_hub
+        name = f'loop/{name}'
+        return hub.get_info(name) if name in hub.runtime_info else 0
+
+    def _batches_done(self) -> int:
+        return self._noted('batches_done')
+
+    def _skip_batches(self, done: int) -> int:
+        """Have the sampler leave out the batches of before.
+
+        Raises:
+            ValueError: If they cannot be told, or the sampler cannot.
+        """
+        if not done:
+            return 0
+        length = len(self.dataloader)
+        if self._noted('batches_of_epoch') != length:
+            raise ValueError(
+                f'The checkpoint was written after batch {done} of '
+                f'{self._noted("batches_of_epoch")} of an epoch that now '
+                f'has {length}: train_dataloader.batch_size, the number of '
+                'processes or the data set has changed. Resume with those '
+                "of before, or from an epoch's end."
+            )
+        sampler = self.dataloader.sampler
+        if not isinstance(sampler, KeyedViewSampler):
+            raise ValueError(
+                f'train_dataloader.sampler={type(sampler).__name__} cannot '
+                'go on inside an epoch: use KeyedViewSampler, or '
+                "checkpoints at an epoch's end."
+            )
+        sampler.skip = done * self.dataloader.batch_size
+        return done
+
+    # Being told to stop
+
+    def _on_sigterm(self, *_) -> None:
+        self._told_to_stop = True
+        if self._may_exit_at_once:
+            self._exit()
+
+    def _must_stop(self) -> bool:
+        """Whether a process was told to, and no gradient is half-made."""
+        steps = getattr(self.runner.optim_wrapper, '_accumulative_counts', 1)
+        if self._iter % steps and self._iter < self._max_iters:
+            return False
+        if get_world_size() == 1:
+            return self._told_to_stop
+        told = torch.tensor(int(self._told_to_stop))
+        all_reduce(told, 'max')
+        return bool(told)
+
+    def _save_and_exit(self) -> None:
+        hook = self._checkpoint_hook()
+        if hook is not None:
+            hook.save_interrupted(self.runner)
+        self._exit()
+
+    def _exit(self) -> None:
+        self.runner.logger.warning(
+            'Told to stop (SIGTERM) after iteration '
+            f'{self._iter}. Go on with --resume.'
+        )
+        sys.exit(INTERRUPTED_EXIT_CODE)
+
+    def _checkpoint_hook(self) -> Optional[AtomicCheckpointHook]:
+        return next(
+            (
+                hook
+                for hook in self.runner.hooks
+                if isinstance(hook, AtomicCheckpointHook)
+            ),
+            None,
+        )
+
+
+def initialise_worker(stock: Optional[Callable], worker_id: int) -> None:
+    """Have a loader's worker outlive the SIGTERM that its run receives.
+
+    A scheduler signals every process; the main one then still needs its
+    workers to finish the iteration. A second signal ends a worker.
+    """
+    if stock is not None:
+        stock(worker_id)
+    signal.signal(
+        signal.SIGTERM,
+        lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+    )

@@ -1,0 +1,181 @@
+"""A view is a function of (seed, sample, view), and of nothing else."""
+
+import random
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmaction.registry import DATA_SAMPLERS, DATASETS
+from mmengine.dataset import ConcatDataset, pseudo_collate
+from torch.utils.data import DataLoader
+
+from dtkd_mmaction.datasets.keyed_views import (
+    keyed_generators,
+    seed_generators,
+)
+
+PIPELINE = [
+    dict(type='DecordInit'),
+    dict(type='SampleFrames', clip_len=4, frame_interval=2, num_clips=1),
+    dict(type='DecordDecode'),
+    dict(type='RandomResizedCrop'),  # NumPy's and Python's generators
+    dict(type='Resize', scale=(24, 24), keep_ratio=False),
+    dict(type='Flip', flip_ratio=0.5),
+    dict(type='FormatShape', input_format='NCTHW'),
+    dict(type='PackActionInputs'),
+]
+
+
+@pytest.fixture(scope='module')
+def clips(tmp_path_factory):
+    root = tmp_path_factory.mktemp('keyed')
+    rng = np.random.default_rng(0)
+    for name in 'abcdef':
+        writer = cv2.VideoWriter(
+            str(root / f'{name}.mp4'),
+            cv2.VideoWriter_fourcc(*'mp4v'),
+            10,
+            (64, 48),
+        )
+        for _ in range(16):
+            writer.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
+        writer.release()
+    (root / 'bad.mp4').write_bytes(b'no video')
+    return root
+
+
+def build(clips, names='abcdef', **options):
+    (clips / f'{names}.txt').write_text(
+        '\n'.join(f'{"bad" if n == "x" else n}.mp4 0' for n in names)
+    )
+    return DATASETS.build(
+        dict(
+            type='KeyedViewDataset',
+            dataset=dict(
+                type='CheckedVideoDataset',
+                ann_file=str(clips / f'{names}.txt'),
+                data_prefix=dict(video=str(clips)),
+                pipeline=PIPELINE,
+            ),
+            **options,
+        )
+    )
+
+
+def loader(dataset, epoch=0, batch_size=2, **options):
+    sampler = DATA_SAMPLERS.build(
+        dict(type='KeyedViewSampler', dataset=dataset, seed=3)
+    )
+    sampler.set_epoch(epoch)
+    return DataLoader(
+        dataset,
+        batch_size,
+        sampler=sampler,
+        collate_fn=pseudo_collate,
+        **options,
+    )
+
+
+def views_of(batches):
+    """(sample, view) -> clip, of everything a loader gave."""
+    return {
+        (sample.metainfo['sample_idx'], sample.metainfo['view']): clip
+        for batch in batches
+        for clip, sample in zip(batch['inputs'], batch['data_samples'])
+    }
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(
+        torch.equal(first[key], second[key]) for key in first
+    )
+
+
+def test_the_same_whatever_was_drawn_before(clips):
+    dataset = build(clips)
+    wanted = dataset[2, 5]['inputs']
+    np.random.seed(7), random.seed(8), torch.manual_seed(9)
+    dataset[3, 5]
+    assert torch.equal(dataset[2, 5]['inputs'], wanted)
+    assert torch.equal(build(clips)[2, 5]['inputs'], wanted)
+
+
+def test_samples_views_and_seeds_differ(clips):
+    dataset = build(clips)
+    drawn = [dataset[i, v]['inputs'] for i in (0, 1) for v in range(4)]
+    drawn += [build(clips, seed=1)[0, 0]['inputs']]
+    for i, first in enumerate(drawn):
+        assert not any(torch.equal(first, other) for other in drawn[:i])
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_no_number_of_workers_changes_a_view(clips, workers):
+    dataset = build(clips)
+    alone = views_of(loader(dataset, epoch=3))
+    assert len(alone) == 6
+    assert same(alone, views_of(loader(dataset, epoch=3, num_workers=workers)))
+
+
+def test_epochs_are_views_and_cycle(clips):
+    endless, cycling = build(clips), build(clips, views=2)
+    for epoch in range(3):
+        keys = views_of(loader(endless, epoch))
+        assert {view for _, view in keys} == {epoch}
+        keys = views_of(loader(cycling, epoch))
+        assert {view for _, view in keys} == {epoch % 2}
+    assert torch.equal(cycling[1, 4]['inputs'], endless[1, 0]['inputs'])
+
+
+def test_the_generators_are_put_back(clips):
+    dataset = build(clips)
+
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    seed_generators([1, 2])
+    wanted = draw()
+    seed_generators([1, 2])
+    dataset[0, 0]
+    assert draw() == wanted
+    with pytest.raises(KeyError), keyed_generators([4]):
+        raise KeyError
+    assert draw() != wanted
+
+
+def test_an_unreadable_clip_is_replaced_by_a_view_of_another(clips):
+    """Which is the other's own view, so that a teacher knows it too."""
+    dataset = build(clips, 'axbxc')
+    data = dataset[1, 2]
+    other = data['data_samples'].metainfo['sample_idx']
+    assert other in (0, 2, 4)
+    assert torch.equal(data['inputs'], dataset[other, 2]['inputs'])
+    again = build(clips, 'axbxc')[1, 2]['data_samples']
+    assert again.metainfo['sample_idx'] == other
+
+
+def test_no_readable_clip_ends_the_run(clips):
+    dataset = build(clips, 'xx')
+    with pytest.raises(RuntimeError, match='None of 100 samples'):
+        dataset[0, 0]
+
+
+def test_the_sampler_skips_once(clips):
+    sampler = loader(build(clips)).sampler
+    whole = list(sampler)
+    sampler.skip = 4
+    assert list(sampler) == whole[4:]
+    assert list(sampler) == whole
+    assert len(sampler) == 6
+
+
+def test_bad_options(clips):
+    with pytest.raises(ValueError, match=r'views=0: give the number'):
+        build(clips, views=0)
+    with pytest.raises(TypeError, match='found ConcatDataset'):
+        DATASETS.build(
+            dict(
+                type='KeyedViewDataset',
+                dataset=ConcatDataset([build(clips).dataset]),
+            )
+        )
