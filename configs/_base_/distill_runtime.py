@@ -1,4 +1,8 @@
 _base_ = './default_runtime.py'
 
-# Beside every checkpoint that is kept: the stock student.
-custom_hooks = [dict(type='StudentExportHook')]
+# Beside every checkpoint that is kept: the stock student. Before the first
+# step: whether a teacher cache fits the run.
+custom_hooks = [
+    dict(type='StudentExportHook'),
+    dict(type='TeacherCacheHook'),
+]

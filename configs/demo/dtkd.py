@@ -17,4 +17,7 @@ model = dict(
         checkpoint=f'{teachers}/cnn_teacher/epoch_*.pth',
     ),
 )
-custom_hooks = [dict(type='StudentExportHook')]
+custom_hooks = [
+    dict(type='StudentExportHook'),
+    dict(type='TeacherCacheHook'),
+]

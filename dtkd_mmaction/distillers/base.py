@@ -1,7 +1,7 @@
 """What every distiller shares: a student, frozen teachers, bookkeeping."""
 
 import math
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Set, Tuple
 
 import torch
 import torch.nn as nn
@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from .cache_fingerprint import describe_teacher
 from .class_parts import class_parts
 from .feature_tap import FeatureTap, Recording
 from .loss_set import LossSet
@@ -17,6 +18,7 @@ from .model_spec import load_weights
 from .shared_clip import SharedClipPreprocessor
 from .tapped_recognizer import build_tapped, model_inputs
 from .teacher import FrozenTeacher
+from .teacher_cache import TeacherCache
 
 TEACHER_MODES = ('eval', 'bn_eval_only')
 
@@ -42,6 +44,9 @@ class BaseDistiller(BaseModel):
             ``dict(type='ClipCorruption')``.
         teacher_mode (str): ``'eval'`` or ``'bn_eval_only'``, see
             :class:`FrozenTeacher`. Defaults to ``'eval'``.
+        teacher_cache (str, optional): Folder that
+            ``tools/cache_teachers.py`` has made of these teachers and this
+            data. Then no teacher is built or run.
         num_classes (int, optional): Classes of all heads, if the named
             configs have others.
 
@@ -60,6 +65,7 @@ class BaseDistiller(BaseModel):
         label_weight: float = 1.0,
         student_transform: Optional[dict] = None,
         teacher_mode: str = 'eval',
+        teacher_cache: Optional[str] = None,
         num_classes: Optional[int] = None,
     ) -> None:
         if teacher_mode not in TEACHER_MODES:
@@ -76,6 +82,8 @@ class BaseDistiller(BaseModel):
         # A stock config's mixup/CutMix is applied once, to the shared clip.
         preprocessor = recognizer.data_preprocessor
         blending = getattr(preprocessor, 'blending', None)
+        if teacher_cache is not None:
+            refuse_cache(blending, teacher_mode)
         if blending is not None:
             preprocessor.blending = None
         super().__init__(SharedClipPreprocessor(blending))
@@ -99,6 +107,8 @@ class BaseDistiller(BaseModel):
         self.teacher_specs = teachers
         self.teacher_mode = teacher_mode
         self._teachers_num_classes = num_classes
+        self._cache_folder = teacher_cache
+        self._cache: Optional[TeacherCache] = None
         self._teachers_loaded = False
         # Past nn.Module's registration: not in state_dict, optimizer or DDP.
         self.__dict__['_teachers'] = {}
@@ -155,10 +165,45 @@ class BaseDistiller(BaseModel):
             self._teachers[short_name(argument)] = teacher
         return self._teachers
 
+    @property
+    def teacher_cache(self) -> Optional[TeacherCache]:
+        """What stands in for the teachers, opened at first use.
+
+        Raises:
+            FileNotFoundError, ValueError: If there is none, it is not whole,
+                or it was made of other teachers.
+        """
+        if self._cache is None and self._cache_folder is not None:
+            self._cache = TeacherCache(
+                self._cache_folder, self.describe_teachers()
+            )
+        return self._cache
+
+    def describe_teachers(self) -> Dict[str, dict]:
+        """Short name -> all that a teacher's answers depend on."""
+        return {
+            short_name(argument): describe_teacher(
+                spec, self._teachers_num_classes, f'model.{argument}'
+            )
+            for argument, spec in self.teacher_specs.items()
+        }
+
+    def teacher_quantities(self) -> Dict[str, Set[str]]:
+        """Short name -> what the losses read of this teacher."""
+        return {
+            name: self.losses.quantities_of(name)
+            for name in map(short_name, self.teacher_specs)
+        }
+
     def _tap(self, who: str) -> FeatureTap:
-        """The tap of the student or, by its short name, of a teacher."""
+        """The tap of the student or, by its short name, of a teacher.
+
+        With a teacher cache, a :class:`CachedTap` in the teacher's place.
+        """
         if who == 'student':
             return self.student_tap
+        if self.teacher_cache is not None:
+            return self.teacher_cache.tap(who)
         return self.build_teachers()[who].tap
 
     def init_weights(self) -> None:
@@ -171,6 +216,8 @@ class BaseDistiller(BaseModel):
         checkpoint = self.student_spec.get('checkpoint')
         if checkpoint:
             load_weights(self.student, checkpoint, 'model.student')
+        if self.teacher_cache is not None:
+            return
         for name, teacher in self.teachers.items():
             if same_backbone(self.student, teacher.recognizer):
                 print_log(
@@ -212,17 +259,22 @@ class BaseDistiller(BaseModel):
         return losses, recording
 
     def teach(
-        self, clips: Tensor, names: Iterable[str]
+        self, clips: Tensor, names: Iterable[str], data_samples: list
     ) -> Dict[str, Recording]:
         """What the named teachers say of the shared clips.
 
         Args:
             clips (Tensor): (B, 1, 3, T, H, W), raw.
             names (Iterable[str]): Short names.
+            data_samples (list): B samples; a cache is asked for their views.
 
         Returns:
             dict[str, Recording]: By name.
         """
+        if self.teacher_cache is not None:
+            return self.teacher_cache.read(
+                view_keys(data_samples), clips.device
+            )
         return {
             name: self.teachers[name](clips, self.losses.extras_of(name))
             for name in names
@@ -309,6 +361,31 @@ def labels_of(data_samples: list, device: torch.device) -> Tensor:
     labels = torch.stack([sample.gt_label for sample in data_samples])
     labels = labels.to(device)
     return labels.squeeze(1) if labels.shape[1] == 1 else labels
+
+
+def view_keys(data_samples: list) -> List[Tuple[int, int]]:
+    """Which view of which sample each of a batch is."""
+    return [
+        (sample.metainfo['sample_idx'], sample.metainfo['view'])
+        for sample in data_samples
+    ]
+
+
+def refuse_cache(blending: Optional[object], teacher_mode: str) -> None:
+    """Raise where teachers cannot be computed beforehand."""
+    if blending is not None:
+        raise ValueError(
+            "model.teacher_cache: the student's data_preprocessor.blending "
+            f'({type(blending).__name__}) mixes clips, so the teachers would '
+            'have to see every mixture. Set '
+            "model.student.cfg_options={'data_preprocessor.blending': None} "
+            'or train without the cache.'
+        )
+    if teacher_mode != 'eval':
+        raise ValueError(
+            f'model.teacher_cache: with teacher_mode={teacher_mode!r} a '
+            'teacher says something else every time.'
+        )
 
 
 def same_backbone(student: nn.Module, teacher: nn.Module) -> bool:

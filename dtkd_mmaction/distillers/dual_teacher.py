@@ -7,7 +7,8 @@ from mmaction.registry import MODELS
 from torch import Tensor
 
 from ..modules import StructureDiscrepancyBranch
-from .base import BaseDistiller, labels_of
+from ..modules.grid import common_grid
+from .base import BaseDistiller, labels_of, view_keys
 from .feature_tap import Recording
 
 RKD_TEACHERS = ('vit', 'cnn', 'both')
@@ -52,8 +53,8 @@ class DualTeacherDistiller(BaseDistiller):
         losses (dict[str, dict], optional): Further losses, as those of
             :class:`SingleTeacherDistiller`, each with ``teacher='vit'`` or
             ``'cnn'``.
-        **options: ``label_weight``, ``student_transform``, ``teacher_mode``
-            and ``num_classes`` of :class:`BaseDistiller`.
+        **options: ``label_weight``, ``student_transform``, ``teacher_mode``,
+            ``teacher_cache`` and ``num_classes`` of :class:`BaseDistiller`.
     """
 
     def __init__(
@@ -118,8 +119,8 @@ class DualTeacherDistiller(BaseDistiller):
             # Trainable projections belong to the optimizer from the start,
             # so this is the one case that builds teachers here.
             widths = {
-                name: teacher.tap.shapes['map'][0]
-                for name, teacher in self.build_teachers().items()
+                name: self._tap(name).shapes['map'][0]
+                for name in ('vit', 'cnn')
             }
             loss_sd = dict(
                 loss_sd,
@@ -145,7 +146,7 @@ class DualTeacherDistiller(BaseDistiller):
                 "loss".
         """
         losses, student = self.student_forward(inputs, data_samples)
-        taught = self.teach(inputs, self._needed_teachers())
+        taught = self.teach(inputs, self._needed_teachers(), data_samples)
         labels = labels_of(data_samples, inputs.device)
         predicted = None
         if self.loss_sd is not None:
@@ -165,15 +166,23 @@ class DualTeacherDistiller(BaseDistiller):
                     for name, value in self.loss_sr.monitors.items():
                         losses[f'{name}{part.suffix}'] = value
             if self.loss_sd is not None:
-                losses['loss_sd'] = self.loss_sd(
-                    predicted,
-                    taught['vit'].map,
-                    taught['cnn'].map,
-                    # only a probe reads them: the first part's
-                    labels
-                    if len(self.parts) == 1
-                    else self.parts[0].labels_of(labels),
-                )
+                if self._residual_is_cached:
+                    residual, mask = self.teacher_cache.read_residual(
+                        view_keys(data_samples), inputs.device
+                    )
+                    losses['loss_sd'] = self.loss_sd.compare(
+                        predicted, residual, mask
+                    )
+                else:
+                    losses['loss_sd'] = self.loss_sd(
+                        predicted,
+                        taught['vit'].map,
+                        taught['cnn'].map,
+                        # only a probe reads them: the first part's
+                        labels
+                        if len(self.parts) == 1
+                        else self.parts[0].labels_of(labels),
+                    )
                 losses.update(self.loss_sd.monitors)
             if self.loss_rkd is not None:
                 losses['loss_rkd'] = sum(
@@ -185,6 +194,58 @@ class DualTeacherDistiller(BaseDistiller):
                 ) / len(self.rkd_teachers)
             losses.update(self.losses(student, taught, labels, data_samples))
         return losses
+
+    @property
+    def _residual_is_cached(self) -> bool:
+        cache = self.teacher_cache
+        return cache is not None and cache.manifest['maps'] == 'masked'
+
+    def teacher_quantities(self) -> Dict[str, Set[str]]:
+        """As every distiller; ``compared_map`` is the map of ``loss_sd``."""
+        found = super().teacher_quantities()
+        for name, quantities in found.items():
+            if self.loss_sr is not None:
+                quantities.add('logits')
+            if self.loss_sd is not None:
+                quantities.add('compared_map')
+            if self.loss_rkd is not None and name in self.rkd_teachers:
+                quantities.add(
+                    'map' if self.rkd_feature == 'mean_patch' else 'embedding'
+                )
+        return found
+
+    def compared_on(self, maps: str) -> Optional[dict]:
+        """What cached maps depend on besides the teachers.
+
+        Args:
+            maps (str): How they are kept,
+                :data:`~.teacher_cache.MAPS`.
+
+        Returns:
+            dict, optional: None for native maps. The common grid of
+                ``loss_sd``; for kept residuals all of its options.
+
+        Raises:
+            ValueError: If ``loss_sd`` is off, or its target changes while
+                it trains.
+        """
+        if maps == 'native':
+            return None
+        if self.loss_sd is None:
+            raise ValueError(
+                f'maps={maps!r} are kept for model.loss_sd, which is off.'
+            )
+        shapes = [
+            self._tap(who).shapes['map'] for who in ('student', 'vit', 'cnn')
+        ]
+        grid = common_grid([shape[1:] for shape in shapes], self.loss_sd.grid)
+        if maps == 'student_grid':
+            return dict(grid=list(grid))
+        return dict(
+            grid=list(grid),
+            width=shapes[0][0],
+            **self.loss_sd.fixed_target_options(),
+        )
 
     def _needed_teachers(self) -> Set[str]:
         if self.loss_sr is not None or self.loss_sd is not None:

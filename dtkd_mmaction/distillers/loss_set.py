@@ -154,6 +154,16 @@ class LossSet(nn.Module):
             if any(argument.startswith('teacher_') for argument in asked)
         }
 
+    def quantities_of(self, teacher: str) -> Set[str]:
+        """What the losses read of a teacher: some of :data:`RECORDED`."""
+        return {
+            argument[len('teacher_') :]
+            for name, asked in self.asked.items()
+            for argument in asked
+            if self.teacher_of[name] == teacher
+            and argument.startswith('teacher_')
+        }
+
     def extras_of(self, who: str) -> Set[str]:
         """What the tap of the student or of a teacher must record.
 

@@ -92,7 +92,7 @@ class SimKDDistiller(BaseDistiller):
             clips, data_samples=data_samples
         )
         projected = self.student.cls_head.project(features, **options)
-        taught = self.teach(inputs, ['teacher'])['teacher']
+        taught = self.teach(inputs, ['teacher'], data_samples)['teacher']
         target = head_input_to_map(taught.head_input, taught.shape.frames)
         with torch.autocast(inputs.device.type, enabled=False):
             return dict(

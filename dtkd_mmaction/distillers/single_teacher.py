@@ -46,7 +46,9 @@ class SingleTeacherDistiller(BaseDistiller):
                 every loss, and ``<name>/<monitor>``.
         """
         results, student = self.student_forward(inputs, data_samples)
-        taught = self.teach(inputs, self.losses.needed_teachers())
+        taught = self.teach(
+            inputs, self.losses.needed_teachers(), data_samples
+        )
         # Softmax and distances in float32 under AMP.
         with torch.autocast(inputs.device.type, enabled=False):
             results.update(

@@ -4,11 +4,13 @@ from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .resumable_train_loop import ResumableTrainLoop
 from .student_export import student_checkpoint, student_config
 from .student_export_hook import StudentExportHook
+from .teacher_cache_hook import TeacherCacheHook
 
 __all__ = [
     'AtomicCheckpointHook',
     'ResumableTrainLoop',
     'StudentExportHook',
+    'TeacherCacheHook',
     'student_checkpoint',
     'student_config',
 ]

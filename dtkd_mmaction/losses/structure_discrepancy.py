@@ -5,7 +5,7 @@ error (Eq. 12), then the class, whose forward is the whole of section 3.4
 apart from the branch (``modules/structure_discrepancy_branch.py``, Eq. 11).
 """
 
-from typing import Dict, Optional
+from typing import Dict, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn as nn
@@ -13,7 +13,7 @@ from mmaction.registry import MODELS
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ..modules.grid import GRIDS, align_grids
+from ..modules.grid import GRIDS, common_grid, resize_grid
 from ..modules.projections import NORMS, PROJECTIONS, TeacherProjections
 from .numerics import at_least_float32
 from .options import check_choice, preset_options
@@ -26,6 +26,21 @@ EMPTY_POLICIES = ('fallback_res', 'skip')
 REDUCTIONS = ('masked_mean', 'sum_per_sample', 'mean_all')
 # A residual with less than this part of its first variance has collapsed.
 COLLAPSED = 0.05
+
+
+class Target(NamedTuple):
+    """What the branch is to predict.
+
+    Attributes:
+        residual (Tensor): (B, C, T, H, W).
+        mask (Tensor): Where it counts, (B, 1 or C, T, H, W).
+        projected (tuple[Tensor, Tensor]): phi_ViT and phi_CNN of the
+            teachers' maps, each (B, C, T, H, W).
+    """
+
+    residual: Tensor
+    mask: Tensor
+    projected: Tuple[Tensor, Tensor]
 
 
 def residual_score(residual: Tensor, kind: str) -> Tensor:
@@ -336,28 +351,100 @@ class StructureDiscrepancyLoss(nn.Module):
             Tensor: Scalar; with a phi that has a loss of its own, that is
                 added (it trains phi alone).
         """
-        maps = [predicted, f_vit.detach(), f_cnn.detach()]
-        predicted, f_vit, f_cnn = align_grids(
-            [at_least_float32(x) for x in maps], self.grid
+        target = self.target(
+            f_vit, f_cnn, predicted.shape[2:], predicted.shape[1]
         )
-        projected = self.projections(f_vit, f_cnn, predicted.shape[1])
+        loss = self.compare(predicted, target.residual, target.mask)
+        variance = target.residual.detach().var()
+        self.monitors['residual_var'] = variance
+        if self.projections.mode == 'learnable':
+            self._warn_of_collapse(float(variance))
+        own_loss = self.projections.own_loss(*target.projected, labels)
+        if own_loss is not None:
+            loss = loss + self.loss_weight * own_loss
+        return loss
+
+    def target(
+        self,
+        f_vit: Tensor,
+        f_cnn: Tensor,
+        student_grid: Tuple[int, int, int],
+        width: int,
+    ) -> Target:
+        """What the branch is to predict, and where (Eq. 8 to 10).
+
+        Args:
+            f_vit (Tensor): The ViT teacher's map, (B, C_vit, T', H', W').
+            f_cnn (Tensor): The CNN teacher's map, (B, C_cnn, T'', H'', W'').
+            student_grid (tuple[int, int, int]): (T, H, W) of the branch.
+            width (int): Channels of the branch.
+
+        Returns:
+            Target: On the common grid.
+        """
+        grid = common_grid(
+            [student_grid, f_vit.shape[2:], f_cnn.shape[2:]], self.grid
+        )
+        f_vit, f_cnn = (
+            resize_grid(at_least_float32(f.detach()), grid)
+            for f in (f_vit, f_cnn)
+        )
+        projected = self.projections(f_vit, f_cnn, width)
         residual = projected[0] - projected[1]  # Eq. 8
-        own_loss = self.projections.own_loss(*projected, labels)
         if self.projections.mode != 'learnable':
             residual = residual.detach()
         with torch.no_grad():
             mask = dual_mask(residual, f_cnn, **self.mask_options)
-            self.monitors = dict(
-                mask_kept=mask.float().mean(), residual_var=residual.var()
+        return Target(residual, mask, projected)
+
+    def fixed_target_options(self) -> dict:
+        """All that the target depends on besides the teachers' maps.
+
+        Raises:
+            ValueError: If it depends on what is trained, on the batch, or
+                on channels of a mask of their own.
+        """
+        projections, masks = self.projections, self.mask_options
+        if (
+            projections.needs_channels(projections.mode, projections.norm)
+            or masks['quantile_scope'] == 'batch'
+            or masks['res_score'] == 'elementwise'
+        ):
+            raise ValueError(
+                f'StructureDiscrepancyLoss(phi={projections.mode!r}, '
+                f'feat_norm={projections.norm!r}, quantile_scope='
+                f'{masks["quantile_scope"]!r}, '
+                f'res_score={masks["res_score"]!r}): its residual cannot be '
+                'kept alone, it is not fixed or not at whole positions. '
+                "Keep the maps (maps='student_grid')."
             )
-            if self.projections.mode == 'learnable':
-                self._warn_of_collapse(float(residual.var()))
-        loss = structure_discrepancy_loss(
+        return dict(
+            phi=projections.mode,
+            feat_norm=projections.norm,
+            seed=projections.seed,
+            **masks,
+        )
+
+    def compare(
+        self, predicted: Tensor, residual: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Weighted :func:`structure_discrepancy_loss` on the target's grid.
+
+        Args:
+            predicted (Tensor): The branch's output, (B, C, T, H, W).
+            residual (Tensor): (B, C, T', H', W').
+            mask (Tensor): Boolean, (B, 1 or C, T', H', W').
+
+        Returns:
+            Tensor: Scalar.
+        """
+        predicted = resize_grid(
+            at_least_float32(predicted), residual.shape[2:]
+        )
+        self.monitors = dict(mask_kept=mask.float().mean())
+        return self.loss_weight * structure_discrepancy_loss(
             predicted, residual, mask, self.reduction
         )
-        if own_loss is not None:
-            loss = loss + own_loss
-        return self.loss_weight * loss
 
     def _warn_of_collapse(self, variance: float) -> None:
         """Say once that L_SD has shrunk the target that it trains."""

@@ -29,20 +29,34 @@ def resize_grid(feature_map: Tensor, grid: Tuple[int, int, int]) -> Tensor:
     return feature_map
 
 
+def common_grid(
+    grids: Sequence[Tuple[int, int, int]], grid: str = 'min'
+) -> Tuple[int, int, int]:
+    """The grid on which maps are compared.
+
+    Args:
+        grids (Sequence[tuple[int, int, int]]): (T, H, W) of the student's
+            map, then of the ViT teacher's, then of others.
+        grid (str): ``'min'``: the element-wise minimum of all;
+            ``'student'`` or ``'vit'``: that of this map.
+    """
+    return dict(
+        min=tuple(map(min, *grids)),
+        student=tuple(grids[0]),
+        vit=tuple(grids[1]),
+    )[grid]
+
+
 def align_grids(maps: Sequence[Tensor], grid: str = 'min') -> List[Tensor]:
     """Bring maps onto one grid.
 
     Args:
         maps (Sequence[Tensor]): Each (B, C_i, T_i, H_i, W_i): the student's
             first, then the ViT teacher's, then others.
-        grid (str): ``'min'``: the element-wise minimum of all grids;
-            ``'student'`` or ``'vit'``: the grid of that map.
+        grid (str): As in :func:`common_grid`.
 
     Returns:
         list[Tensor]: Each (B, C_i, T, H, W).
     """
-    shapes = [tuple(feature_map.shape[2:]) for feature_map in maps]
-    common = dict(
-        min=tuple(map(min, *shapes)), student=shapes[0], vit=shapes[1]
-    )[grid]
+    common = common_grid([feature_map.shape[2:] for feature_map in maps], grid)
     return [resize_grid(feature_map, common) for feature_map in maps]

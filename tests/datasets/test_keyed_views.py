@@ -2,12 +2,12 @@
 
 import random
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from mmaction.registry import DATA_SAMPLERS, DATASETS
 from mmengine.dataset import ConcatDataset, pseudo_collate
+from noise_clips import noise_pipeline, write_clips
 from torch.utils.data import DataLoader
 
 from dtkd_mmaction.datasets.keyed_views import (
@@ -15,39 +15,21 @@ from dtkd_mmaction.datasets.keyed_views import (
     seed_generators,
 )
 
-PIPELINE = [
-    dict(type='DecordInit'),
-    dict(type='SampleFrames', clip_len=4, frame_interval=2, num_clips=1),
-    dict(type='DecordDecode'),
-    dict(type='RandomResizedCrop'),  # NumPy's and Python's generators
-    dict(type='Resize', scale=(24, 24), keep_ratio=False),
-    dict(type='Flip', flip_ratio=0.5),
-    dict(type='FormatShape', input_format='NCTHW'),
-    dict(type='PackActionInputs'),
-]
-
 
 @pytest.fixture(scope='module')
 def clips(tmp_path_factory):
     root = tmp_path_factory.mktemp('keyed')
-    rng = np.random.default_rng(0)
-    for name in 'abcdef':
-        writer = cv2.VideoWriter(
-            str(root / f'{name}.mp4'),
-            cv2.VideoWriter_fourcc(*'mp4v'),
-            10,
-            (64, 48),
-        )
-        for _ in range(16):
-            writer.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
-        writer.release()
+    write_clips(root, dict(clip=6), frames=16)
     (root / 'bad.mp4').write_bytes(b'no video')
     return root
 
 
 def build(clips, names='abcdef', **options):
     (clips / f'{names}.txt').write_text(
-        '\n'.join(f'{"bad" if n == "x" else n}.mp4 0' for n in names)
+        '\n'.join(
+            f'{"bad" if n == "x" else f"clip_{ord(n) - 97}"}.mp4 0'
+            for n in names
+        )
     )
     return DATASETS.build(
         dict(
@@ -56,7 +38,7 @@ def build(clips, names='abcdef', **options):
                 type='CheckedVideoDataset',
                 ann_file=str(clips / f'{names}.txt'),
                 data_prefix=dict(video=str(clips)),
-                pipeline=PIPELINE,
+                pipeline=noise_pipeline(8, 24),
             ),
             **options,
         )

@@ -8,8 +8,6 @@ import time
 from glob import glob
 from multiprocessing import get_context
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from mmaction.registry import HOOKS
@@ -17,6 +15,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import find_latest_checkpoint
+from noise_clips import noise_pipeline, write_clips
 from tiny_models import NUM_CLASSES, tiny_mvit, tiny_x3d
 
 from dtkd_mmaction.engine.atomic_checkpoint_hook import AtomicLocalBackend
@@ -52,41 +51,17 @@ class SignalHook(Hook):
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp('resume')
-    rng = np.random.default_rng(0)
-    for split, count in (('train', 12), ('val', 4)):
-        lines = []
-        for i in range(count):
-            writer = cv2.VideoWriter(
-                str(root / f'{split}_{i}.mp4'),
-                cv2.VideoWriter_fourcc(*'mp4v'),
-                10,
-                (64, 48),
-            )
-            for _ in range(12):
-                writer.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
-            writer.release()
-            lines.append(f'{split}_{i}.mp4 {i % NUM_CLASSES}')
-        (root / f'{split}.txt').write_text('\n'.join(lines))
+    write_clips(root, dict(train=12, val=4))
     return root
 
 
 def config(root):
     """Three epochs of three iterations: dropout, EMA, masks and mixup."""
-    pipeline = [
-        dict(type='DecordInit'),
-        dict(type='SampleFrames', clip_len=8, frame_interval=1, num_clips=1),
-        dict(type='DecordDecode'),
-        dict(type='RandomResizedCrop'),
-        dict(type='Resize', scale=(32, 32), keep_ratio=False),
-        dict(type='Flip', flip_ratio=0.5),
-        dict(type='FormatShape', input_format='NCTHW'),
-        dict(type='PackActionInputs'),
-    ]
     dataset = dict(
         type='CheckedVideoDataset',
         ann_file=str(root / 'train.txt'),
         data_prefix=dict(video=str(root)),
-        pipeline=pipeline,
+        pipeline=noise_pipeline(8, 32),
     )
     view = dict(frames=8, size=32)
     blending = dict(type='MixupBlending', num_classes=NUM_CLASSES, alpha=0.8)

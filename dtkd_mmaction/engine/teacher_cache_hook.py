@@ -1,0 +1,86 @@
+"""Compares a teacher cache with the run before the first step."""
+
+from typing import List
+
+from mmaction.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from ..datasets.keyed_views import KeyedViewDataset
+from ..distillers.cache_fingerprint import (
+    as_json,
+    describe_data,
+    differences,
+)
+
+
+@HOOKS.register_module()
+class TeacherCacheHook(Hook):
+    """Refuses ``model.teacher_cache`` where it does not fit the run.
+
+    The teachers were compared when the model was built; here come the clips,
+    their pipeline and views, and what the losses read. Nothing happens in a
+    run without a cache.
+    """
+
+    def before_train(self, runner) -> None:
+        """Compare.
+
+        Raises:
+            ValueError: With all that differs.
+        """
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        cache = getattr(model, 'teacher_cache', None)
+        if cache is None:
+            return
+        loader = runner.train_dataloader
+        problems = self._data_problems(
+            cache, loader.dataset, runner.cfg.train_dataloader.dataset
+        )
+        problems += self._quantity_problems(cache, model)
+        if problems:
+            raise ValueError(
+                f'model.teacher_cache={cache.folder!r} does not fit this '
+                'run:\n' + '\n'.join(problems)
+            )
+        cache.data_is_checked = True
+
+    def _data_problems(self, cache, dataset, config: dict) -> List[str]:
+        if not isinstance(dataset, KeyedViewDataset):
+            return [
+                'train_dataloader.dataset.type='
+                f'{type(dataset).__name__!r}: only the views of a '
+                'KeyedViewDataset can be computed beforehand.'
+            ]
+        problems = differences(
+            cache.manifest['data'], describe_data(dataset, config), 'data'
+        )
+        kept = cache.manifest['views']
+        if dataset.views is None or dataset.views > kept:
+            problems.append(
+                f'train_dataloader.dataset.views={dataset.views}: the cache '
+                f'holds {kept} views of a sample. Set it to {kept} or less.'
+            )
+        return problems
+
+    def _quantity_problems(self, cache, model) -> List[str]:
+        problems, needed = [], model.teacher_quantities()
+        for name, quantities in needed.items():
+            missing = quantities - cache.quantities(name)
+            if missing:
+                problems.append(
+                    f"the losses read the {name} teacher's "
+                    f'{sorted(missing)}; the cache holds '
+                    f'{sorted(cache.quantities(name))} '
+                    f'(maps={cache.manifest["maps"]!r}). Make one with '
+                    '--maps native from this config.'
+                )
+        maps = cache.manifest['maps']
+        if not problems and any('compared_map' in q for q in needed.values()):
+            problems += differences(
+                cache.manifest['compared_on'],
+                as_json(model.compared_on(maps)),
+                'model.loss_sd',
+            )
+        return problems

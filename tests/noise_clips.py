@@ -1,0 +1,44 @@
+"""Small clips of noise, and the annotation list of each split."""
+
+import cv2
+import numpy as np
+from tiny_models import NUM_CLASSES
+
+
+def write_clips(folder, counts, frames=12):
+    """Write ``counts`` (split -> clips) mp4 files of 64x48 and the lists."""
+    rng = np.random.default_rng(0)
+    for split, count in counts.items():
+        lines = []
+        for i in range(count):
+            name = f'{split}_{i}.mp4'
+            writer = cv2.VideoWriter(
+                str(folder / name),
+                cv2.VideoWriter_fourcc(*'mp4v'),
+                10,
+                (64, 48),
+            )
+            for _ in range(frames):
+                writer.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
+            writer.release()
+            lines.append(f'{name} {i % NUM_CLASSES}')
+        (folder / f'{split}.txt').write_text('\n'.join(lines))
+
+
+def noise_pipeline(frames, size):
+    """A stock training pipeline with random frames, crop and flip."""
+    return [
+        dict(type='DecordInit'),
+        dict(
+            type='SampleFrames',
+            clip_len=frames,
+            frame_interval=1,
+            num_clips=1,
+        ),
+        dict(type='DecordDecode'),
+        dict(type='RandomResizedCrop'),  # NumPy's and Python's generators
+        dict(type='Resize', scale=(size, size), keep_ratio=False),
+        dict(type='Flip', flip_ratio=0.5),
+        dict(type='FormatShape', input_format='NCTHW'),
+        dict(type='PackActionInputs'),
+    ]

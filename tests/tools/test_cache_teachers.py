@@ -1,0 +1,458 @@
+"""A cache stands in for the teachers, or says why it does not."""
+
+import json
+import os
+import os.path as osp
+import runpy
+import shutil
+import subprocess
+import sys
+from glob import glob
+
+import numpy as np
+import pytest
+import torch
+from mmaction.registry import MODELS
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.runner import Runner
+from noise_clips import noise_pipeline, write_clips
+from tiny_models import FRAMES, NUM_CLASSES, SIZE, tiny_mvit, tiny_x3d
+
+from dtkd_mmaction.distillers.model_spec import build_recognizer
+from dtkd_mmaction.distillers.teacher_cache import TeacherCache
+
+ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+TOOL = osp.join(ROOT, 'tools', 'cache_teachers.py')
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Seven clips, one of them unreadable, and two random teachers."""
+    root = tmp_path_factory.mktemp('cache')
+    write_clips(root, dict(train=7))
+    (root / 'train_3.mp4').write_bytes(b'no video')
+    torch.manual_seed(0)
+    for name, cfg in (('vit', tiny_mvit()), ('cnn', tiny_x3d())):
+        model = build_recognizer(Config(dict(model=cfg)), name)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        torch.save(dict(state_dict=model.state_dict()), root / f'{name}.pth')
+    return root
+
+
+def make_config(root, work_dir, **options):
+    view = dict(frames=FRAMES, size=SIZE)
+    config = Config(
+        dict(
+            default_scope='mmaction',
+            custom_imports=dict(
+                imports=['dtkd_mmaction'], allow_failed_imports=False
+            ),
+            model=dict(
+                type='DualTeacherDistiller',
+                student=dict(cfg=tiny_x3d(), view=view),
+                vit_teacher=dict(
+                    cfg=tiny_mvit(),
+                    checkpoint=str(root / 'vit.pth'),
+                    view=view,
+                ),
+                cnn_teacher=dict(
+                    cfg=tiny_x3d(),
+                    checkpoint=str(root / 'cnn.pth'),
+                    view=view,
+                ),
+            ),
+            train_dataloader=dict(
+                batch_size=3,
+                num_workers=0,
+                sampler=dict(type='KeyedViewSampler', shuffle=True),
+                dataset=dict(
+                    type='KeyedViewDataset',
+                    dataset=dict(
+                        type='CheckedVideoDataset',
+                        ann_file=str(root / 'train.txt'),
+                        data_prefix=dict(video=str(root)),
+                        pipeline=noise_pipeline(FRAMES, SIZE),
+                    ),
+                ),
+            ),
+            train_cfg=dict(type='ResumableTrainLoop', max_epochs=2),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+            custom_hooks=[dict(type='TeacherCacheHook')],
+            randomness=dict(seed=0),
+            work_dir=str(work_dir),
+        )
+    )
+    config.merge_from_dict(options)
+    return config
+
+
+def make_cache(root, out, *arguments, config=None, monkeypatch=None):
+    config = config or make_config(root, root)
+    path = str(root / f'{osp.basename(str(out))}_config.py')
+    config.dump(path)
+    argv = [TOOL, path, '--out', str(out), '--views', '2', '--shard', '4']
+    argv += ['--batch-size', '3', '--workers', '0', *arguments]
+    before = sys.argv
+    sys.argv = argv
+    try:
+        runpy.run_path(TOOL, run_name='__main__')
+    finally:
+        sys.argv = before
+
+
+@pytest.fixture(scope='module')
+def cache(folder):
+    """The default: maps on the student's grid."""
+    make_cache(folder, folder / 'cache')
+    return folder / 'cache'
+
+
+@pytest.fixture(scope='module')
+def native(folder):
+    make_cache(folder, folder / 'native', '--maps', 'native')
+    return folder / 'native'
+
+
+def cached(root, work_dir, cache, **options):
+    options = {'train_dataloader.dataset.views': 2, **options}
+    return make_config(
+        root, work_dir, **{'model.teacher_cache': str(cache)}, **options
+    )
+
+
+def train(config):
+    runner = Runner.from_cfg(config)
+    runner.train()
+    return runner
+
+
+def refused(config, error=ValueError):
+    """The message with which a run is refused before its first step."""
+    with pytest.raises(error) as caught:
+        runner = Runner.from_cfg(config)
+        runner.model.loss = None  # a step would fail otherwise
+        runner.train()
+    return str(caught.value)
+
+
+def losses_of(config, live):
+    """All losses of one batch: both views, in eval-free training mode."""
+    runner = Runner.from_cfg(config)
+    model, dataset = runner.model, runner.train_dataloader.dataset
+    if live:
+        model.init_weights()
+    else:
+        runner.call_hook('before_train')
+    state = torch.load(osp.join(runner.work_dir, '..', 'student.pth'))
+    model.student.load_state_dict(state)
+    model.train()
+    torch.manual_seed(0)
+    data = pseudo_collate([dataset[i, v] for i in (0, 3, 6) for v in (0, 1)])
+    batch = model.data_preprocessor(data, training=True)
+    return model(**batch, mode='loss')
+
+
+@pytest.fixture(scope='module')
+def student(folder):
+    torch.manual_seed(1)
+    model = build_recognizer(Config(dict(model=tiny_x3d())), 'student')
+    torch.save(model.state_dict(), folder / 'student.pth')
+
+
+@pytest.mark.parametrize('maps', ['native', 'student_grid', 'masked'])
+def test_losses_are_those_of_live_teachers(folder, student, maps):
+    """To the rounding of fp16, the unreadable clip's replacement too."""
+    out = folder / f'equal_{maps}'
+    # Two frames of the student to four of the teachers: another grid.
+    options = {'model.student.view.frames': 2}
+    make_cache(
+        folder,
+        out,
+        '--maps',
+        maps,
+        config=make_config(folder, folder, **options),
+    )
+    live = losses_of(
+        make_config(folder, folder / 'live', **options), live=True
+    )
+    kept = losses_of(
+        cached(folder, folder / 'kept', out, **options), live=False
+    )
+    if maps == 'masked':  # nothing of the residual outside the masks
+        live.pop('residual_var')
+    assert kept.keys() == live.keys()
+    assert {'loss_sr', 'loss_sd', 'loss_rkd', 'datw/vit'} < live.keys()
+    for name, value in live.items():
+        assert torch.allclose(kept[name], value, rtol=3e-3, atol=1e-4), name
+        if name.startswith('loss'):
+            assert value != 0
+
+
+def test_a_cached_run_builds_no_teacher(folder, cache, tmp_path, monkeypatch):
+    def build(*_, **__):
+        raise AssertionError('a teacher was built')
+
+    monkeypatch.setattr('dtkd_mmaction.distillers.base.FrozenTeacher', build)
+    build.check_spec = lambda *_: None
+    runner = train(cached(folder, tmp_path, cache))
+    assert runner.iter == 6  # two epochs of three batches
+
+
+def test_one_cache_serves_other_students_and_ablations(
+    folder, native, cache, tmp_path
+):
+    other = {'model.student.cfg': tiny_x3d(base_channels=16)}
+    train(cached(folder, tmp_path / 'a', native, **other))
+    # the same grid, so the default's maps serve it too
+    train(cached(folder, tmp_path / 'b', cache, **other))
+    for i, options in enumerate(
+        (
+            {'model.loss_sd': None},
+            {'model.loss_sd.zeta': 0.8, 'model.loss_sr.score': 'confidence'},
+            {'model.loss_sd.phi': 'learnable'},
+            {'model.preset': 'paper_literal'},
+        )
+    ):
+        train(cached(folder, tmp_path / str(i), cache, **options))
+
+
+def test_methods_of_one_teacher_find_it_under_another_name(
+    folder, native, cache, tmp_path
+):
+    config = cached(folder, tmp_path / 'kd', cache)
+    model = config.model
+    model.pop('cnn_teacher')
+    model.teacher = model.pop('vit_teacher')
+    model.type = 'SingleTeacherDistiller'
+    model.losses = dict(kd=dict(type='KDLoss'))
+    train(config)
+    config.model.losses = dict(mgd=dict(type='MGDLoss'))
+    message = refused(config)
+    assert "read the teacher teacher's ['map']" in message
+    assert '--maps native' in message
+    config.model.teacher_cache = str(native)
+    train(config)
+
+
+def test_stages_are_kept_where_a_loss_reads_them(folder, tmp_path):
+    losses = {'model.losses': dict(at=dict(type='ATLoss', teacher='cnn'))}
+    config = make_config(folder, folder, **losses)
+    with pytest.raises(SystemExit, match='use maps=native'):
+        make_cache(folder, folder / 'stages', config=config)
+    make_cache(folder, folder / 'stages', '--maps', 'native', config=config)
+    train(cached(folder, tmp_path, folder / 'stages', **losses))
+
+
+@pytest.mark.parametrize(
+    'options, named',
+    [
+        ({'train_dataloader.dataset.views': 3}, 'views=3: the cache holds 2'),
+        (
+            {'train_dataloader.dataset.views': None},
+            'views=None: the cache holds 2',
+        ),
+        ({'train_dataloader.dataset.seed': 1}, 'data.seed: the cache has 0'),
+        (
+            {
+                'train_dataloader.dataset.dataset.pipeline.3.type': 'RandomCrop',
+                'train_dataloader.dataset.dataset.pipeline.3.size': 40,
+            },
+            "data.pipeline.3.type: the cache has 'RandomResizedCrop'",
+        ),
+        ({'model.vit_teacher.view.frames': 2}, 'vit.view.frames: the cache'),
+        ({'model.vit_teacher.checkpoint': None}, 'vit.checkpoint: the cache'),
+        ({'model.student.view.frames': 1}, 'model.loss_sd.grid.0: the cache'),
+    ],
+)
+def test_refused_with_what_differs(folder, cache, tmp_path, options, named):
+    assert named in refused(cached(folder, tmp_path, cache, **options))
+
+
+def test_another_checkpoint_is_refused(folder, cache, tmp_path):
+    state = torch.load(folder / 'cnn.pth')
+    state['state_dict']['cls_head.fc2.bias'] += 1
+    torch.save(state, tmp_path / 'cnn.pth')
+    config = cached(folder, tmp_path / 'run', cache)
+    config.model.cnn_teacher.checkpoint = str(tmp_path / 'cnn.pth')
+    assert 'cnn.checkpoint: the cache has' in refused(config)
+    # One that is not here is taken on trust.
+    config.model.cnn_teacher.checkpoint = str(tmp_path / 'gone.pth')
+    train(config)
+
+
+def test_another_list_is_refused_and_a_copy_is_not(folder, cache, tmp_path):
+    lines = (folder / 'train.txt').read_text().splitlines()
+    copy = tmp_path / 'copy'
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns('cache*'))
+    config = cached(copy, tmp_path / 'run', cache)
+    train(config)  # data elsewhere, checkpoints elsewhere
+    lines[0] = lines[0].replace(' 0', ' 1')
+    (copy / 'train.txt').write_text('\n'.join(lines))
+    assert 'data.clips: the cache has' in refused(config)
+
+
+def test_a_masked_cache_is_for_one_loss(folder, tmp_path):
+    make_cache(folder, folder / 'masked', '--maps', 'masked')
+    train(cached(folder, tmp_path / 'a', folder / 'masked'))
+    message = refused(
+        cached(
+            folder,
+            tmp_path / 'b',
+            folder / 'masked',
+            **{'model.loss_sd.zeta': 0.7},
+        )
+    )
+    assert 'model.loss_sd.zeta: the cache has 0.5, the run has 0.7' in message
+    message = refused(
+        cached(
+            folder,
+            tmp_path / 'c',
+            folder / 'masked',
+            **{'model.loss_sd.phi': 'predictive'},
+        )
+    )
+    assert 'cannot be kept alone' in message
+
+
+def test_blending_is_refused(folder, cache, tmp_path):
+    config = cached(folder, tmp_path, cache)
+    config.model.student.cfg.data_preprocessor.blending = dict(
+        type='MixupBlending', num_classes=NUM_CLASSES, alpha=0.5
+    )
+    with pytest.raises(ValueError, match=r'MixupBlending\) mixes clips'):
+        MODELS.build(config.model)
+    config.model.teacher_cache = None
+    with pytest.raises(SystemExit, match='mixes clips'):
+        make_cache(folder, folder / 'blended', config=config)
+
+
+def test_without_the_hook_it_is_not_used(folder, cache, tmp_path):
+    config = cached(folder, tmp_path, cache, custom_hooks=[])
+    with pytest.raises(RuntimeError, match='TeacherCacheHook'):
+        train(config)
+
+
+class TestDamage:
+    @pytest.fixture
+    def copy(self, cache, tmp_path):
+        return shutil.copytree(cache, tmp_path / 'copy')
+
+    def test_a_flipped_bit(self, folder, copy, tmp_path):
+        path = copy / 'view_001' / '000004.npy'
+        data = bytearray(path.read_bytes())
+        data[-1000] ^= 4
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match='000004.npy is damaged'):
+            train(cached(folder, tmp_path / 'run', copy))
+
+    def test_a_shard_cut_short(self, folder, copy, tmp_path):
+        path = copy / 'view_000' / '000000.npy'
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(ValueError, match='000000.npy is damaged'):
+            train(cached(folder, tmp_path / 'run', copy))
+
+    def test_a_missing_shard_and_the_tool_goes_on(
+        self, folder, copy, tmp_path
+    ):
+        path = copy / 'view_000' / '000004.npy'
+        before = path.read_bytes()
+        kept = copy / 'view_000' / '000000.npy'
+        written = osp.getmtime(kept)
+        path.unlink()
+        message = refused(
+            cached(folder, tmp_path / 'run', copy), FileNotFoundError
+        )
+        assert '1 shards are missing' in message
+        make_cache(folder, copy)
+        assert path.read_bytes() == before
+        assert osp.getmtime(kept) == written
+
+    def test_no_cache_at_all(self, folder, tmp_path):
+        message = refused(
+            cached(folder, tmp_path / 'run', tmp_path / 'none'),
+            FileNotFoundError,
+        )
+        assert 'tools/cache_teachers.py' in message
+
+
+class TestTool:
+    def test_the_folder_of_something_else(self, folder, cache):
+        config = make_config(folder, folder)
+        config.train_dataloader.dataset.seed = 5
+        with pytest.raises(SystemExit, match='data.seed: the cache has 0'):
+            make_cache(folder, cache, config=config)
+
+    def test_estimate_comes_first_and_alone(self, folder, tmp_path, capsys):
+        make_cache(folder, tmp_path / 'out', '--dry-run')
+        printed = capsys.readouterr().out
+        fields = json.loads((folder / 'cache' / 'manifest.json').read_text())[
+            'fields'
+        ]
+        size = 4 + sum(
+            np.dtype(d).itemsize * int(np.prod(s)) for d, s in fields.values()
+        )
+        assert f'7 clips x 2 views x {size / 1e3:.1f} kB' in printed
+        assert '14 clips to do here' in printed
+        assert not (tmp_path / 'out').exists()
+
+    def test_verify(self, folder, cache, capsys):
+        make_cache(folder, cache, '--verify', '3')
+        lines = capsys.readouterr().out.splitlines()
+        distances = {
+            line.split(':')[0]: float(line.split()[3])
+            for line in lines
+            if 'at most' in line and 'largest' in line
+        }
+        assert set(distances) == {
+            f'{t}.{q}'
+            for t in ('vit', 'cnn')
+            for q in ('logits', 'embedding', 'map')
+        }
+        assert max(distances.values()) < 2e-3
+
+    def test_two_processes_write_the_same(self, folder, cache, tmp_path):
+        config = str(folder / 'cache_config.py')
+        out = tmp_path / 'out'
+        result = subprocess.run(
+            [
+                sys.executable,
+                '-m',
+                'torch.distributed.run',
+                '--nproc_per_node=2',
+                '--master_port=29731',
+                TOOL,
+                config,
+                *('--out', str(out), '--views', '2', '--shard', '4'),
+                *('--batch-size', '3', '--workers', '0'),
+                *('--launcher', 'pytorch'),
+            ],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(os.environ, PYTHONPATH=ROOT),
+        )
+        assert result.returncode == 0, result.stdout[-3000:]
+        assert 'is complete' in result.stdout
+        names = sorted(
+            osp.relpath(p, cache) for p in glob(f'{cache}/view_*/*.npy')
+        )
+        assert len(names) == 4
+        for name in names:
+            assert (cache / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_reads_by_key_alone(folder, cache):
+    """Whatever comes together in a batch."""
+    manifest = json.loads((cache / 'manifest.json').read_text())
+    reader = TeacherCache(str(cache), manifest['teachers'])
+    reader.data_is_checked = True
+    device = torch.device('cpu')
+    both = reader.read([(6, 1), (0, 0)], device)
+    alone = reader.read([(0, 0)], device)
+    for name in ('vit', 'cnn'):
+        assert torch.equal(both[name].logits[1:], alone[name].logits)
+        assert both[name].map.shape[2:] == alone[name].map.shape[2:]
+    with pytest.raises(KeyError, match='holds 2 views of 7 samples'):
+        reader.read([(0, 2)], device)
