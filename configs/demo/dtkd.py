@@ -18,6 +18,7 @@ model = dict(
     ),
 )
 custom_hooks = [
+    dict(type='FastStudentHook'),
     dict(type='StudentExportHook'),
     dict(type='TeacherCacheHook'),
 ]

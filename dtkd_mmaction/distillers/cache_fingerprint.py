@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os.path as osp
 from typing import Any, Dict, List, Optional
 
 import decord
 import mmaction
 from mmengine.logging import print_log
 
-from ..datasets.keyed_views import KeyedViewDataset
+from ..datasets.keyed_views import KeyedViewDataset, clips_digest
 from .model_spec import find_checkpoint, load_config, set_num_classes
 
 # What changes a teacher's numbers besides its weights and its view.
@@ -67,19 +66,11 @@ def describe_data(dataset: KeyedViewDataset, config: dict) -> Dict[str, Any]:
             ``data_prefix`` and their labels, so a copy elsewhere is the same.
     """
     wrapped = dataset.dataset
-    clips = hashlib.sha256()
-    root = (wrapped.data_prefix or {}).get('video')
-    for index in range(len(wrapped)):
-        info = dict(wrapped.get_data_info(index))
-        info.pop('sample_idx', None)
-        if root and 'filename' in info:
-            info['filename'] = osp.relpath(info['filename'], root)
-        clips.update(json.dumps(as_json(info), sort_keys=True).encode())
     return as_json(
         dict(
             seed=dataset.seed,
             samples=len(wrapped),
-            clips=clips.hexdigest(),
+            clips=clips_digest(wrapped),
             type=config['dataset']['type'],
             pipeline=config['dataset']['pipeline'],
             mmaction=mmaction.__version__,

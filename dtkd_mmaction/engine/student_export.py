@@ -66,7 +66,8 @@ def student_checkpoint(checkpoint: dict, part: str = 'student') -> dict:
     return dict(
         meta=meta,
         state_dict={
-            name[len(part) + 1 :]: value
+            # in the stock layout, whatever it was trained in
+            name[len(part) + 1 :]: value.contiguous()
             for name, value in checkpoint['state_dict'].items()
             if name.startswith(f'{part}.')
         },

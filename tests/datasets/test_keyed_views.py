@@ -151,6 +151,40 @@ def test_the_sampler_skips_once(clips):
     assert len(sampler) == 6
 
 
+def test_kept_views_are_the_drawn_ones(clips, tmp_path):
+    fresh = build(clips, 'abx', views=2)
+    given = set()
+    for _ in range(2):  # first drawn, then read
+        kept = build(clips, 'abx', views=2, kept_in=str(tmp_path))
+        for key in ((0, 0), (1, 1), (2, 1)):
+            drawn, wanted = kept[key], fresh[key]
+            assert torch.equal(drawn['inputs'], wanted['inputs'])
+            ours, theirs = (d['data_samples'] for d in (drawn, wanted))
+            assert torch.equal(ours.gt_label, theirs.gt_label)
+            assert ours.metainfo == theirs.metainfo
+            given.add((ours.metainfo['view'], ours.metainfo['sample_idx']))
+    # What is kept for the unreadable clip is the other's view.
+    assert given == {
+        (int(p.parent.name[-3:]), int(p.stem))
+        for p in tmp_path.glob('*/view_*/*')
+    }
+    # Nothing is decoded any more.
+    kept.dataset.pipeline = None
+    assert torch.equal(kept[1, 1]['inputs'], fresh[1, 1]['inputs'])
+
+
+def test_other_views_are_kept_apart(clips, tmp_path):
+    options = dict(views=2, kept_in=str(tmp_path))
+    folders = {
+        build(clips, **options).folder,
+        build(clips, seed=1, **options).folder,
+        build(clips, 'abc', **options).folder,
+    }
+    assert len(folders) == 3
+    with pytest.raises(ValueError, match='kept_in=.* needs views'):
+        build(clips, kept_in=str(tmp_path))
+
+
 def test_bad_options(clips):
     with pytest.raises(ValueError, match=r'views=0: give the number'):
         build(clips, views=0)

@@ -1,0 +1,33 @@
+# A ResNet3d-18 with 3x3x3 convolutions, from scratch.
+_base_ = ['_base_/clips.py', '_base_/adamw_30e.py']
+
+model = dict(
+    type='Recognizer3D',
+    backbone=dict(
+        type='ResNet3dSlowOnly',
+        depth=18,
+        pretrained=None,
+        lateral=False,
+        base_channels=16,
+        conv1_kernel=(5, 7, 7),
+        conv1_stride_t=1,
+        pool1_stride_t=1,
+        inflate=(1, 1, 1, 1),
+        spatial_strides=(1, 2, 2, 1),
+        norm_eval=False,
+    ),
+    cls_head=dict(
+        type='I3DHead',
+        in_channels=128,
+        num_classes=6,
+        dropout_ratio=0.2,
+        average_clips='prob',
+    ),
+    data_preprocessor=dict(
+        type='ActionDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        format_shape='NCTHW',
+    ),
+)
+work_dir = 'work_dirs/ucf6/cnn_teacher'
