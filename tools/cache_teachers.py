@@ -65,6 +65,14 @@ def parse_args() -> argparse.Namespace:
         'them;\nmasked: only their residual where the masks keep it, for '
         'this loss_sd alone',
     )
+    parser.add_argument(
+        '--also',
+        nargs='+',
+        default=[],
+        choices=['map', 'maps', 'stem'],
+        help='with --maps native: what other configs that share the cache\n'
+        'read of the teachers: last map, maps of the stages, stem',
+    )
     parser.add_argument('--dtype', choices=list(DTYPES), default='float16')
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--workers', type=int, default=2)
@@ -208,6 +216,7 @@ def main() -> None:
             args.maps,
             args.dtype,
             args.shard,
+            args.also,
         )
     except ValueError as error:
         raise SystemExit(str(error)) from error

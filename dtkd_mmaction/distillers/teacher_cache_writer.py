@@ -16,7 +16,7 @@ from ..modules.grid import resize_grid
 from ..version import __version__
 from .base import BaseDistiller, view_keys
 from .cache_fingerprint import as_json, describe_data, differences
-from .feature_tap import Recording
+from .feature_tap import EXTRAS, Recording
 from .teacher_cache import (
     CHECKSUM,
     MANIFEST,
@@ -47,6 +47,9 @@ class TeacherCacheWriter:
             :data:`~.teacher_cache.MAPS`.
         dtype (str): ``'float16'`` or ``'float32'``.
         shard (int): Samples a file; what a kill can cost.
+        also (Sequence[str]): Quantities of every teacher that no loss of
+            this config reads, for other configs that share the cache:
+            ``'map'``, ``'maps'`` or ``'stem'``.
 
     Raises:
         ValueError: If the losses read what cannot be kept so, or the folder
@@ -63,11 +66,15 @@ class TeacherCacheWriter:
         maps: str = 'student_grid',
         dtype: str = 'float16',
         shard: int = 256,
+        also: Sequence[str] = (),
     ) -> None:
         self.distiller = distiller
         self.dataset = dataset
         self.folder = folder
-        self.needed = distiller.teacher_quantities()
+        self.needed = {
+            name: quantities | set(also)
+            for name, quantities in distiller.teacher_quantities().items()
+        }
         self._check_quantities(maps)
         self.compared_on = None
         if any('compared_map' in q for q in self.needed.values()):
@@ -285,7 +292,12 @@ class TeacherCacheWriter:
         with torch.no_grad():
             batch = distiller.data_preprocessor(data)
             clips, samples = batch['inputs'], batch['data_samples']
-            taught = distiller.teach(clips, self.needed, samples)
+            taught = {
+                name: distiller.teachers[name](
+                    clips, quantities.intersection(EXTRAS)
+                )
+                for name, quantities in self.needed.items()
+            }
             arrays, residuals = self._arrays(taught)
         records = np.zeros(len(wanted), self.dtype)
         for name, array in arrays.items():

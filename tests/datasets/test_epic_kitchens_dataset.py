@@ -223,6 +223,7 @@ def test_the_config(build, name, size, test_size):
         ('test', (3, 3, 16, test_size, test_size)),
     ):
         dataset = config[f'{loader}_dataloader'].dataset
+        dataset = dataset.get('dataset', dataset)
         assert dataset.type == 'EpicKitchensDataset'
         sample = build(
             pipeline=dataset.pipeline,

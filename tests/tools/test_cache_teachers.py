@@ -242,7 +242,12 @@ def test_stages_are_kept_where_a_loss_reads_them(folder, tmp_path):
     with pytest.raises(SystemExit, match='use maps=native'):
         make_cache(folder, folder / 'stages', config=config)
     make_cache(folder, folder / 'stages', '--maps', 'native', config=config)
-    train(cached(folder, tmp_path, folder / 'stages', **losses))
+    train(cached(folder, tmp_path / 'a', folder / 'stages', **losses))
+    # From a config that does not read them itself.
+    make_cache(
+        folder, folder / 'also', *('--maps', 'native', '--also', 'maps')
+    )
+    train(cached(folder, tmp_path / 'b', folder / 'also', **losses))
 
 
 @pytest.mark.parametrize(
@@ -384,10 +389,12 @@ class TestTool:
         with pytest.raises(SystemExit, match='data.seed: the cache has 0'):
             make_cache(folder, cache, config=config)
 
-    def test_estimate_comes_first_and_alone(self, folder, tmp_path, capsys):
+    def test_estimate_comes_first_and_alone(
+        self, folder, cache, tmp_path, capsys
+    ):
         make_cache(folder, tmp_path / 'out', '--dry-run')
         printed = capsys.readouterr().out
-        fields = json.loads((folder / 'cache' / 'manifest.json').read_text())[
+        fields = json.loads((cache / 'manifest.json').read_text())[
             'fields'
         ]
         size = 4 + sum(

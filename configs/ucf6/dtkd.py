@@ -1,0 +1,19 @@
+# DT-KD with its defaults.
+_base_ = './student_alone.py'
+
+here = '{{ fileDirname }}'
+teachers = 'work_dirs/ucf6'
+
+model = dict(
+    _delete_=True,
+    type='DualTeacherDistiller',
+    student=dict(cfg=f'{here}/student_alone.py'),
+    vit_teacher=dict(
+        cfg=f'{here}/vit_teacher.py',
+        checkpoint=f'{teachers}/vit_teacher/epoch_*.pth',
+    ),
+    cnn_teacher=dict(
+        cfg=f'{here}/cnn_teacher.py',
+        checkpoint=f'{teachers}/cnn_teacher/epoch_*.pth',
+    ),
+)

@@ -1,0 +1,4 @@
+# Weighted by the student's distance alone (Eq. 5); no branch.
+_base_ = './dtkd.py'
+
+model = dict(loss_sr=dict(score='discrepancy'), loss_sd=None)

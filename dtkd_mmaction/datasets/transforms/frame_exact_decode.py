@@ -1,0 +1,96 @@
+"""Decoding that is right where decord cannot seek."""
+
+from typing import Any, List
+
+import numpy as np
+from mmaction.datasets.transforms import DecordDecode
+from mmaction.registry import TRANSFORMS
+from mmengine.logging import print_log
+
+# So many frames read for one sample are worth a word: about two minutes.
+LONG_READ = 3000
+
+
+def read_in_order(reader: Any, frame_inds: np.ndarray) -> List[np.ndarray]:
+    """Read frames of a video without a seek or a skip of decord.
+
+    On some files decord returns other frames than those asked for: it skips
+    by presentation times, which they lack, or seeks to a key frame from which
+    decoding does not start at the frame it takes it for (dmlc/decord#195).
+    Reading everything from an earlier key frame on is wrong there too. From
+    the first frame on it is right.
+
+    Only the wanted frames are kept, so the memory does not grow with the
+    video; the time grows with the last wanted frame.
+
+    Args:
+        reader (decord.VideoReader): The open video.
+        frame_inds (np.ndarray): (N,), frame numbers in any order, also
+            repeated. Negative ones count from the end.
+
+    Returns:
+        list[np.ndarray]: N RGB frames, uint8, (H, W, 3) each. A repeated
+        frame is a copy of its own: stock transforms change frames in place.
+
+    Raises:
+        IndexError: If a number is outside of the video.
+        RuntimeError: If decord delivers fewer frames than it counted.
+    """
+    length = len(reader)
+    numbers = np.where(frame_inds < 0, frame_inds + length, frame_inds)
+    outside = (numbers < 0) | (numbers >= length)
+    if outside.any():
+        raise IndexError(
+            f'frame_inds {frame_inds[outside].tolist()} are outside of a '
+            f'video of {length} frames'
+        )
+    frames: List[Any] = [None] * len(numbers)
+    reader.seek(0)  # to the first frame a seek is right
+    for number in range(numbers.max() + 1):
+        try:
+            frame = reader.next()
+        except StopIteration as error:
+            raise RuntimeError(
+                f'decord counted {length} frames but the video ends after '
+                f'{number}'
+            ) from error
+        for position in np.flatnonzero(numbers == number):
+            frames[position] = frame.asnumpy()
+    return frames
+
+
+@TRANSFORMS.register_module()
+class FrameExactDecode(DecordDecode):
+    """``DecordDecode`` for clips on which decord returns wrong frames.
+
+    ``tools/data/check_clips.py`` finds such clips. Takes the place of
+    ``DecordDecode`` in a pipeline, with the same keys, and gives the same
+    frames wherever ``DecordDecode`` is right. See :func:`read_in_order` for
+    how, and ``docs/decoding.md`` for what it costs. For segments far inside
+    long videos this is no way out: re-encode them with
+    ``tools/data/reencode_clips.py``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = False
+
+    def _decord_load_frames(
+        self, container: Any, frame_inds: np.ndarray
+    ) -> List[np.ndarray]:
+        frames = read_in_order(container, frame_inds)
+        if frame_inds.max() >= LONG_READ and not self._told:
+            self._told = True
+            print_log(
+                f'FrameExactDecode decoded {frame_inds.max() + 1} frames to '
+                f'get {len(frame_inds)}: it always starts at the first one. '
+                'For videos as long as this one use DecordDecode, after '
+                'tools/data/check_clips.py found it right on them or '
+                'tools/data/reencode_clips.py made it right.',
+                'current',
+                level=30,
+            )
+        return frames
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'

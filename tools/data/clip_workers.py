@@ -1,0 +1,199 @@
+"""Runs a function on many clips, in processes that a clip may bring down.
+
+Shared by ``check_clips.py`` and ``reencode_clips.py``.
+"""
+
+import multiprocessing
+import os
+import os.path as osp
+import re
+import signal
+import time
+from multiprocessing.connection import Connection, wait
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
+
+# Seconds that a process may take to start, on a busy machine.
+START = 60
+
+Alive = Callable[[], None]
+Result = Dict[str, Any]
+
+
+def read_list(path: str, delimiter: str = ' ') -> List[Tuple[str, str]]:
+    """The lines of an annotation list of MMAction2's ``VideoDataset``.
+
+    Args:
+        path (str): The list: ``name label`` a line, or several labels.
+        delimiter (str): What stands between them. Defaults to a space.
+
+    Returns:
+        list[tuple[str, str]]: ``(name, labels)``, labels as in the file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a line is malformed, or there is none.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'LIST: {path} does not exist.')
+    clips = []
+    with open(path, encoding='utf-8') as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            name, _, labels = line.strip().partition(delimiter)
+            try:
+                [int(label) for label in labels.split(delimiter)]
+            except ValueError:
+                raise ValueError(
+                    f'LIST: {path}, line {number} is {line.strip()!r}, not '
+                    f'"path{delimiter}label" with an integer label. For '
+                    "paths with spaces use another --delimiter, e.g. ','."
+                ) from None
+            clips.append((name, labels))
+    if not clips:
+        raise ValueError(f'LIST: {path} is empty: no clip to work with.')
+    return clips
+
+
+def clip_path(prefix: str, name: str) -> str:
+    """Where ``DecordInit`` looks for a clip: ``.mp4`` is its default."""
+    path = osp.join(prefix, name)
+    return path if osp.splitext(path)[1] else path + '.mp4'
+
+
+def run_on_clips(
+    function: Callable[[Any, Alive], Result],
+    jobs: Iterable[Any],
+    workers: int,
+    timeout: float,
+) -> Iterator[Tuple[Any, Result]]:
+    """Run ``function(job, alive)`` on every job, whatever a job does.
+
+    The function runs in processes that live on from job to job. One that dies
+    or is silent for too long is replaced, and its job has failed. What it
+    prints is dropped: decord prints the bytes of files it cannot read.
+
+    Args:
+        function (callable): On the top level of a module, and so are the
+            types of what it takes and returns. Calls ``alive()`` now and
+            then in a long job.
+        jobs (iterable): What it is called with.
+        workers (int): Processes.
+        timeout (float): So many seconds without a result or ``alive()`` are
+            a hang.
+
+    Yields:
+        tuple: The job and its result, in the order of completion. The result
+        is a dict with a ``status``: the function's own, or ``'failed'`` with
+        the exception that it raised, ``'crashed'`` with the signal or
+        ``'hung'``, in ``detail``.
+    """
+    jobs = list(jobs)[::-1]
+    pool = [_Worker(function, timeout) for _ in range(min(workers, len(jobs)))]
+    try:
+        idle, busy = list(pool), {}
+        while jobs or busy:
+            while jobs and idle:
+                worker = idle.pop()
+                worker.start(jobs.pop())
+                busy[worker.connection] = worker
+            first = min(worker.deadline for worker in busy.values())
+            wait(list(busy), timeout=max(first - time.monotonic(), 0))
+            for connection, worker in list(busy.items()):
+                result = worker.poll()
+                if result is not None:
+                    idle.append(busy.pop(connection))
+                    yield worker.job, result
+    finally:
+        for worker in pool:
+            worker.stop()
+
+
+class _Worker:
+    """One process, started when there is work and it is not running."""
+
+    def __init__(self, function: Callable, timeout: float) -> None:
+        self._function = function
+        self._timeout = timeout
+        self._process = None
+
+    def start(self, job: Any) -> None:
+        """Hand a job to the process."""
+        self.job = job
+        if self._process is not None and not self._process.is_alive():
+            self.stop()  # it died after its last result
+        if self._process is None:
+            # Not forked: decord may hang in a copy of a process that used it.
+            context = multiprocessing.get_context('spawn')
+            self.connection, theirs = context.Pipe()
+            self._process = context.Process(
+                target=_serve, args=(self._function, theirs), daemon=True
+            )
+            self._process.start()
+            theirs.close()
+            self.deadline = time.monotonic() + START
+        else:
+            self._still_alive()
+        self.connection.send(job)
+
+    def poll(self) -> Any:
+        """The result of the job, or None while it runs."""
+        try:
+            while self.connection.poll():
+                result = self.connection.recv()
+                if result is not None:
+                    return result
+                self._still_alive()
+        except (EOFError, ConnectionError):
+            self._process.join()
+            return self._failure('crashed', _cause(self._process.exitcode))
+        if time.monotonic() > self.deadline:
+            return self._failure('hung', f'silent for {self._timeout:g} s')
+        return None
+
+    def stop(self) -> None:
+        """End the process, whatever it does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self.connection.close()
+            self._process = None
+
+    def _still_alive(self) -> None:
+        self.deadline = time.monotonic() + self._timeout
+
+    def _failure(self, status: str, detail: str) -> Result:
+        self.stop()
+        return dict(status=status, detail=detail)
+
+
+def _cause(exitcode: int) -> str:
+    if exitcode < 0:
+        return signal.Signals(-exitcode).name
+    return f'exit status {exitcode}'
+
+
+def _serve(function: Callable, connection: Connection) -> None:
+    """The life of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    connection.send(None)  # started
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:  # the parent is gone
+            return
+        try:
+            result = function(job, lambda: connection.send(None))
+        except Exception as error:
+            result = dict(status='failed', detail=first_line(error))
+        connection.send(result)
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, on one line without control characters."""
+    text = re.sub(r'\[[\d:]+\] \S+: ', '', str(error)).strip()  # decord's log
+    text = f'{type(error).__name__}: {text}'.splitlines()[0]
+    return ''.join(c if c.isprintable() else '?' for c in text)[:200]

@@ -1,0 +1,189 @@
+"""Prepare EPIC-KITCHENS-100: segments of long videos.
+
+The videos come from the official downloader as they are wanted here,
+``EPIC-KITCHENS/P01/videos/P01_01.MP4``, and are not copied but linked; the
+CSV files from the repository ``epic-kitchens-100-annotations``.
+
+Example::
+
+    python tools/data/epic_kitchens/prepare.py --archives ~/EPIC --download
+"""
+
+import csv
+import re
+import shutil
+import sys
+from pathlib import Path, PurePosixPath
+from typing import Dict, List, Optional, Sequence
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from preparation import (  # noqa: E402
+    ClipList,
+    PreparationError,
+    Report,
+    Sources,
+    check_decoding,
+    download_files,
+    parse_args,
+    run,
+    write_text,
+)
+
+SEGMENTS = dict(train=67_217, validation=9_668)
+VIDEOS = 633  # 495 for training, 138 for validation
+# Class file -> classes. The nouns' was renamed in release 1.1.
+CLASSES = {
+    'EPIC_100_verb_classes.csv': 97,
+    'EPIC_100_noun_classes.csv': 300,
+    'EPIC_100_noun_classes_v2.csv': 300,
+}
+VIDEO_NAME = r'(P\d\d)_\d{2,3}'
+RESULTS = 'epic-kitchens-100-annotations'
+
+SERVER = (
+    'https://raw.githubusercontent.com/epic-kitchens/'
+    'epic-kitchens-100-annotations/master'
+)
+URLS = {
+    f'{RESULTS}/{name}': f'{SERVER}/{name}'
+    for name in (
+        'EPIC_100_train.csv',
+        'EPIC_100_validation.csv',
+        'EPIC_100_verb_classes.csv',
+        'EPIC_100_noun_classes_v2.csv',
+    )
+}
+FETCH = """\
+EPIC-KITCHENS-100 (CC BY-NC 4.0) is
+    the CSV files of https://github.com/epic-kitchens/\
+epic-kitchens-100-annotations, which --download fetches
+    the videos, hundreds of gigabytes, which the official downloader fetches,
+    https://github.com/epic-kitchens/epic-kitchens-download-scripts:
+    python epic_downloader.py --videos --action-recognition --train --val \
+--output-path {folder}
+Put them into {folder}."""
+
+
+def annotation_route(path: PurePosixPath) -> Optional[str]:
+    """Where an official CSV file goes."""
+    if path.name in {f'EPIC_100_{part}.csv' for part in SEGMENTS} | {*CLASSES}:
+        return f'annotations/{path.name}'
+    return None
+
+
+def video_route(path: PurePosixPath) -> Optional[str]:
+    """Where a video goes."""
+    match = re.fullmatch(VIDEO_NAME, path.stem)
+    if match and path.suffix.lower() == '.mp4':
+        return f'EPIC-KITCHENS/{match[1]}/videos/{path.stem}.MP4'
+    return None
+
+
+def read_rows(path: Path) -> List[Dict[str, str]]:
+    """The segments of a CSV file.
+
+    Raises:
+        PreparationError: If it does not name the videos.
+    """
+    with open(path, newline='', encoding='utf-8') as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        if not {'participant_id', 'video_id', 'verb_class'} <= set(columns):
+            raise PreparationError(
+                f'{path} has the columns {columns}: it is not '
+                'EPIC_100_train.csv or EPIC_100_validation.csv.'
+            )
+        return list(reader)
+
+
+def video_of(row: Dict[str, str]) -> str:
+    """Video of a segment, below ``EPIC-KITCHENS``, without suffix."""
+    return f'{row["participant_id"]}/videos/{row["video_id"]}'
+
+
+def write_rows(path: Path, official: Path, rows: List[dict]) -> None:
+    """Write a CSV file with a part of the official rows."""
+    temporary = path.with_name(path.name + '.tmp')
+    with open(official, newline='', encoding='utf-8') as file:
+        columns = next(csv.reader(file))
+    with open(temporary, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Fetch, link, check, write the CSV files that the configs read."""
+    args = parse_args('Prepare EPIC-KITCHENS-100.', 'epic_kitchens', argv)
+    if args.download:
+        download_files(URLS, args.archives)
+    fetch = FETCH.format(folder=args.archives)
+    report = Report(args.out)
+    sources = Sources(args.archives, args.out, report, args.workers)
+    results, originals = args.out / RESULTS, args.out / 'annotations'
+
+    def route(path: PurePosixPath) -> Optional[str]:
+        # What an earlier run wrote may be a part of the official file.
+        folder = (args.archives / path).parent
+        written = folder.resolve() == results.resolve()
+        if written and (originals / path.name).is_file():
+            return None
+        return annotation_route(path)
+
+    sources.place_annotations(route, rf'{RESULTS}.*\.zip')
+    rows = {}
+    for part in SEGMENTS:
+        path = originals / f'EPIC_100_{part}.csv'
+        if not path.is_file():
+            raise PreparationError(
+                f'There is no {path.name} in {args.archives}.\n{fetch}'
+            )
+        rows[part] = read_rows(path)
+    sources.place_videos(video_route, [])
+
+    videos = args.out / 'EPIC-KITCHENS'
+    names = sorted({video_of(row) for part in rows for row in rows[part]})
+    index = {
+        name: f'{name}.MP4'
+        for name in names
+        if (videos / f'{name}.MP4').is_file()
+    }
+    if not index:
+        raise PreparationError(
+            f'There is no video in {args.archives}.\n{fetch}'
+        )
+    usable = dict(zip(names, report.usable(videos, index, names)))
+    for name, count in CLASSES.items():
+        if (originals / name).is_file():
+            found = len((originals / name).read_text().splitlines()) - 1
+            report.count(name, found, count)
+    report.count('videos', sum(usable.values()), VIDEOS)
+    kept = {}
+    for part, count in SEGMENTS.items():
+        kept[part] = [row for row in rows[part] if usable[video_of(row)]]
+        name = f'EPIC_100_{part}.csv'
+        report.count(f'{name}: segments named', len(rows[part]), count)
+        report.count(f'{name}: segments there', len(kept[part]), count)
+    report.verdict(args.allow_partial)
+
+    results.mkdir(exist_ok=True)
+    for part in SEGMENTS:
+        path = results / f'EPIC_100_{part}.csv'
+        original = originals / path.name
+        if len(kept[part]) == len(rows[part]):
+            shutil.copyfile(original, path)
+        else:
+            write_rows(path, original, kept[part])
+        print(f'{path}: {len(kept[part]):,} segments')
+    # check_clips.py reads lists with labels; videos have none.
+    video_list = ClipList(args.out / 'videos.txt', videos, [], 0)
+    write_text(
+        video_list.path, [f'{index[name]} 0' for name in names if usable[name]]
+    )
+    check_decoding(args, [video_list])
+
+
+if __name__ == '__main__':
+    run(main)

@@ -1,0 +1,135 @@
+"""What every ``prepare.py`` does the same way: options and the end."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Callable, List, Optional, Sequence
+
+from .errors import PreparationError
+from .report import ClipList, Report, index_clips, write_text
+
+CHECK_CLIPS = Path(__file__).resolve().parents[1] / 'check_clips.py'
+
+
+def parse_args(
+    description: str,
+    name: str,
+    argv: Optional[Sequence[str]],
+    can_download: bool = True,
+) -> argparse.Namespace:
+    """The command line of a ``prepare.py``.
+
+    Args:
+        description (str): First line of its help.
+        name (str): Of the data set: the default output is ``data/<name>``.
+        argv (sequence[str], optional): None for the command line.
+        can_download (bool): Whether there is a ``--download``. Defaults to
+            True.
+
+    Returns:
+        Namespace: ``archives`` and ``out`` are ``Path``.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog='It can be stopped and started again at any time.',
+    )
+    parser.add_argument(
+        '--archives',
+        type=Path,
+        help='folder with what you fetched, archives or what was in them; '
+        'default: the output folder',
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('data', name),
+        help=f'output folder; default: data/{name}, where the configs look',
+    )
+    if can_download:
+        parser.add_argument(
+            '--download',
+            action='store_true',
+            help='first fetch what is not there into --archives',
+        )
+    parser.add_argument(
+        '--allow-partial',
+        action='store_true',
+        help='write lists also if clips or classes are missing',
+    )
+    parser.add_argument(
+        '--check-decoding',
+        action='store_true',
+        help='at last decode every clip with check_clips.py (slow)',
+    )
+    parser.add_argument(
+        '--workers',
+        type=int,
+        default=1,
+        help='archives to unpack, or clips to decode, at once; default 1',
+    )
+    args = parser.parse_args(argv)
+    if args.workers < 1:
+        parser.error(f'--workers {args.workers}: give 1 or more')
+    args.archives = args.archives or args.out
+    return args
+
+
+def finish(
+    args: argparse.Namespace, report: Report, clip_lists: List[ClipList]
+) -> None:
+    """Compare with the official numbers, write the lists, check the clips.
+
+    Args:
+        args (Namespace): Of :func:`parse_args`.
+        report (Report): What was found so far.
+        clip_lists (list[ClipList]): The lists to write.
+
+    Raises:
+        PreparationError: If something is missing and that is not allowed,
+            or a clip cannot be decoded.
+    """
+    folders = {part.folder for part in clip_lists}
+    indices = {folder: index_clips(folder) for folder in folders}
+    lines = [report.lines(part, indices[part.folder]) for part in clip_lists]
+    report.verdict(args.allow_partial)
+    for part, rows in zip(clip_lists, lines):
+        write_text(part.path, rows)
+        print(f'{part.path}: {len(rows):,} clips')
+    check_decoding(args, clip_lists)
+
+
+def check_decoding(
+    args: argparse.Namespace, clip_lists: List[ClipList]
+) -> None:
+    """Decode the clips of lists with ``check_clips.py``, or say how to.
+
+    Raises:
+        PreparationError: If some clips cannot be used.
+    """
+    if not args.check_decoding:
+        print('To decode every clip as well, add --check-decoding.')
+        return
+    bad = []
+    for part in clip_lists:
+        if not part.path.stat().st_size:
+            continue
+        # One report a folder: a clip of several lists is decoded once.
+        report = args.out / f'{part.folder.name}_report.csv'
+        command = [sys.executable, str(CHECK_CLIPS), str(part.path)]
+        command += ['--data-prefix', str(part.folder), '--out', str(report)]
+        command += ['--workers', str(args.workers)]
+        if subprocess.run(command).returncode:
+            bad.append(f'{part.path} (see {report})')
+    if bad:
+        raise PreparationError(f'Clips cannot be used: {", ".join(bad)}')
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a ``main``; its errors become a message and exit code 1."""
+    try:
+        main()
+    except (PreparationError, OSError) as error:
+        sys.exit(f'\n{error}')
+    except KeyboardInterrupt:
+        sys.exit('\nStopped. The same command goes on from here.')

@@ -1,0 +1,96 @@
+"""The folder with what was fetched, and the way into MMAction2's layout."""
+
+import re
+import zlib
+from pathlib import Path
+from typing import Iterable, List, Optional
+
+from .archives import Archive, unpack
+from .files import (
+    Route,
+    find_files,
+    is_unfinished_download,
+    link_files,
+)
+from .report import Report
+
+
+class Sources:
+    """What was fetched: archives, and what is unpacked already.
+
+    Args:
+        folder (Path): The folder, which is searched as a whole.
+        out (Path): The output folder.
+        report (Report): Takes what is wrong with the files.
+        workers (int): Archives that are unpacked at the same time.
+
+    Attributes:
+        files (list[PurePosixPath]): Paths of all files below ``folder``.
+    """
+
+    def __init__(
+        self, folder: Path, out: Path, report: Report, workers: int
+    ) -> None:
+        self.folder = folder
+        self.out = out
+        self.report = report
+        self.workers = workers
+        self.files = find_files(folder)
+        for path in self.files:
+            if is_unfinished_download(path):
+                report.problem(f'{path} is a download that is not complete.')
+
+    def archives(self, pattern: str) -> List[Archive]:
+        """Those whose name (without folders) matches a regular expression."""
+        return [
+            Archive.of_file(self.folder / path, str(path))
+            for path in self.files
+            if re.fullmatch(pattern, path.name, re.IGNORECASE)
+        ]
+
+    def place_annotations(self, route: Route, pattern: str) -> None:
+        """Copy annotation files, which are small, anew in every run.
+
+        Args:
+            route (callable): Path of a file -> its place below ``out``.
+            pattern (str): Matches the names of archives that hold some.
+        """
+        link_files(self.folder, self.files, self.out, route)
+        self._unpack(self.archives(pattern), route)
+
+    def place_videos(self, route: Route, archives: Iterable[Archive]) -> None:
+        """Link unpacked videos, unpack the others; go on where a run stopped.
+
+        Args:
+            route (callable): Path of a file -> its place below ``out``.
+            archives (iterable[Archive]): Those that hold videos.
+        """
+        link_files(self.folder, self.files, self.out, route)
+        # With other annotations the archives may have other files to give.
+        memory = checksum(self.out / 'annotations')
+        self._unpack(archives, route, memory)
+
+    def replace_videos(
+        self, route: Route, archives: Iterable[Archive]
+    ) -> None:
+        """The same for corrected videos, which win over those in place."""
+        link_files(self.folder, self.files, self.out, route, replace=True)
+        self._unpack(archives, route)
+
+    def _unpack(
+        self,
+        archives: Iterable[Archive],
+        route: Route,
+        memory: Optional[str] = None,
+    ) -> None:
+        for text in unpack(archives, self.out, route, self.workers, memory):
+            self.report.problem(text)
+
+
+def checksum(folder: Path) -> str:
+    """Of all files directly in a folder."""
+    value = 0
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            value = zlib.crc32(path.read_bytes(), value)
+    return f'{value:08x}'

@@ -1,0 +1,199 @@
+"""Prepare Something-Something V2: 174 classes.
+
+Official archives: a tar.gz of ``<number>.webm`` that is cut into the parts
+``20bn-something-something-v2-00`` to ``-19``, each of them perhaps in a ZIP
+file of its own, and ``20bn-something-something-download-package-labels.zip``
+with ``labels.json``, ``train.json``, ``validation.json`` and ``test.json``.
+
+The licence wants everyone to fetch them for themselves, so nothing is
+downloaded here.
+
+Example::
+
+    python tools/data/sthv2/prepare.py --archives ~/Downloads
+"""
+
+import json
+import re
+import sys
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from preparation import (  # noqa: E402
+    Archive,
+    ClipList,
+    PreparationError,
+    Report,
+    Sources,
+    finish,
+    index_clips,
+    is_video,
+    parse_args,
+    run,
+    wrapped_part,
+)
+
+CLASSES = 174
+VIDEOS = 220_847
+CLIPS = dict(train=168_913, val=24_777)
+NAME = '20bn-something-something-v2'
+# The old release has the second name, which MMAction2 uses.
+JSON_FILE = r'(?:something-something-v2-)?(labels|train|validation|test)\.json'
+LABEL_ARCHIVE = r'20bn-something-something-.*labels\.zip|labels\.zip'
+
+FETCH = f"""\
+Something-Something V2 is at https://developer.qualcomm.com/software/\
+ai-datasets/something-something
+Register there, accept the licence, and fetch
+    {NAME}-00 to -19 (or -00.zip to -19.zip), about 20 GB
+    20bn-something-something-download-package-labels.zip
+Put them, or what is in them, into {{folder}}."""
+
+
+def annotation_route(path: PurePosixPath) -> Optional[str]:
+    """Where a JSON file goes: its name in MMAction2."""
+    match = re.fullmatch(JSON_FILE, path.name)
+    return match and f'annotations/something-something-v2-{match[1]}.json'
+
+
+def video_route(path: PurePosixPath) -> Optional[str]:
+    """Where a video goes."""
+    if is_video(path) and path.stem.isdigit():
+        return f'videos/{path.stem}{path.suffix.lower()}'
+    return None
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        PreparationError: If it is cut off or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise PreparationError(f'{path} is no JSON file: {error}') from error
+
+
+def clips_of(path: Path, labels: Dict[str, str]) -> List[Tuple[str, int]]:
+    """The clips of ``train.json`` or ``validation.json`` with their labels.
+
+    Args:
+        path (Path): The file. A class is named by its template, in which
+            brackets stand around what it leaves open.
+        labels (dict[str, str]): Class -> label, from ``labels.json``.
+
+    Raises:
+        PreparationError: If it names a class that is not in ``labels``.
+    """
+    clips = []
+    for item in read_json(path):
+        name = item['template'].replace('[', '').replace(']', '')
+        if name not in labels:
+            raise PreparationError(
+                f'{path}, clip {item["id"]}: there is no class {name!r} in '
+                'labels.json.'
+            )
+        clips.append((str(item['id']), int(labels[name])))
+    return clips
+
+
+def video_archives(sources: Sources, report: Report) -> List[Archive]:
+    """The archives with videos; the parts of one make one archive.
+
+    Args:
+        sources (Sources): What was fetched.
+        report (Report): Takes what is wrong with the parts.
+    """
+    archives = sources.archives(rf'{NAME}\.(tar|tar\.gz|tgz|zip)')
+    parts: Dict[int, Path] = {}
+    # Sorted so that an unwrapped part wins over its ZIP file.
+    for found in reversed(sources.archives(rf'{NAME}-\d\d(\.zip)?')):
+        path = found.parts[0]
+        parts[int(path.name[len(NAME) + 1 :][:2])] = path
+    if not parts:
+        return archives
+    sizes = {}
+    for number in range(max(parts) + 1):
+        if number not in parts:
+            report.problem(f'{NAME}-{number:02d} is missing.')
+            continue
+        try:
+            sizes[number] = part_size(parts[number])
+        except zipfile.BadZipFile as error:
+            report.problem(
+                f'{parts[number].name} is damaged or was not downloaded '
+                f'completely ({error}).'
+            )
+    # All parts but the last are of one size.
+    largest = max(sizes.values(), default=0)
+    for number, size in sizes.items():
+        if size != largest and number != max(parts):
+            report.problem(
+                f'{parts[number].name} has {size:,} bytes, others have '
+                f'{largest:,}: it was not downloaded completely.'
+            )
+    if list(sizes) == list(range(max(parts) + 1)):
+        joined = tuple(parts[number] for number in sizes)
+        archives.append(Archive(NAME, joined, 'tar'))
+    return archives
+
+
+def part_size(path: Path) -> int:
+    """Bytes of a part, without the ZIP file around it."""
+    if path.suffix.lower() != '.zip':
+        return path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        return wrapped_part(archive).file_size
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Unpack, check, write the lists."""
+    args = parse_args(
+        'Prepare Something-Something V2.', 'sthv2', argv, can_download=False
+    )
+    fetch = FETCH.format(folder=args.archives)
+    report = Report(args.out)
+    sources = Sources(args.archives, args.out, report, args.workers)
+    sources.place_annotations(annotation_route, LABEL_ARCHIVE)
+    files = {
+        name: args.out / f'annotations/something-something-v2-{name}.json'
+        for name in ('labels', 'train', 'validation')
+    }
+    for name, path in files.items():
+        if not path.is_file():
+            raise PreparationError(
+                f'There is no {name}.json in {args.archives}.\n{fetch}'
+            )
+    labels = read_json(files['labels'])
+    clips = dict(
+        train=clips_of(files['train'], labels),
+        val=clips_of(files['validation'], labels),
+    )
+    sources.place_videos(video_route, video_archives(sources, report))
+    videos = args.out / 'videos'
+    index = index_clips(videos)
+    if not index:
+        raise PreparationError(
+            f'There is no video in {args.archives} that can be unpacked.\n'
+            f'{fetch}'
+        )
+    report.count('classes', len(labels), CLASSES)
+    report.count('videos', len(index), VIDEOS)
+    clip_lists = [
+        ClipList(
+            args.out / f'sthv2_{part}_list_videos.txt',
+            videos,
+            clips[part],
+            CLIPS[part],
+        )
+        for part in clips
+    ]
+    finish(args, report, clip_lists)
+
+
+if __name__ == '__main__':
+    run(main)
