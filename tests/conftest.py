@@ -4,6 +4,8 @@ import pytest
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
+import dtkd_mmaction  # noqa: F401, I001  (mends what the tests import)
+
 
 @pytest.fixture(autouse=True)
 def mmaction_scope():

@@ -154,6 +154,7 @@ def estimate(writer: TeacherCacheWriter) -> None:
 def write(writer: TeacherCacheWriter, args: argparse.Namespace) -> None:
     """Write this process's share of what is missing."""
     todo = writer.todo()[get_rank() :: get_world_size()]
+    barrier()  # before anybody writes: all deal out the same shards
     clips = writer.count_clips(todo)
     if todo and is_main_process():
         begun = time.perf_counter()

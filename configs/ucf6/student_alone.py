@@ -1,5 +1,5 @@
 # The student, a small X3D, without distillation.
-_base_ = ['_base_/clips.py', '_base_/adamw_15e.py']
+_base_ = ['_base_/clips.py', '_base_/adamw_8e.py']
 
 model = dict(
     type='Recognizer3D',
@@ -7,7 +7,7 @@ model = dict(
         type='X3D',
         gamma_w=1 / 3,
         gamma_b=2.25,
-        gamma_d=1,
+        gamma_d=0.2,
         spatial_strides=(2, 2, 2, 1),
     ),
     cls_head=dict(

@@ -1,13 +1,15 @@
 """The paper's method: two teachers, three losses (Eq. 14)."""
 
+from functools import partial
 from typing import Dict, Optional, Set
 
 import torch
 from mmaction.registry import MODELS
 from torch import Tensor
 
+from ..losses.structure_discrepancy import Target
 from ..modules import StructureDiscrepancyBranch
-from ..modules.grid import common_grid
+from ..modules.grid import common_grid, resize_grid
 from .base import BaseDistiller, labels_of, view_keys
 from .feature_tap import Recording
 
@@ -148,12 +150,15 @@ class DualTeacherDistiller(BaseDistiller):
         losses, student = self.student_forward(inputs, data_samples)
         taught = self.teach(inputs, self._needed_teachers(), data_samples)
         labels = labels_of(data_samples, inputs.device)
-        predicted = None
+        float32 = partial(torch.autocast, inputs.device.type, enabled=False)
         if self.loss_sd is not None:
-            predicted = self.branch(student.map)  # Eq. 11
+            with float32():
+                target = self._target(student, taught, data_samples)
+            grid = target.residual.shape[2:]
+            predicted = self.branch(resize_grid(student.map, grid))  # Eq. 11
 
         # Softmax, KL, quantiles and distances in float32 under AMP.
-        with torch.autocast(inputs.device.type, enabled=False):
+        with float32():
             if self.loss_sr is not None:
                 for part in self.parts:
                     losses[f'loss_sr{part.suffix}'] = self.loss_sr(
@@ -166,23 +171,14 @@ class DualTeacherDistiller(BaseDistiller):
                     for name, value in self.loss_sr.monitors.items():
                         losses[f'{name}{part.suffix}'] = value
             if self.loss_sd is not None:
-                if self._residual_is_cached:
-                    residual, mask = self.teacher_cache.read_residual(
-                        view_keys(data_samples), inputs.device
-                    )
-                    losses['loss_sd'] = self.loss_sd.compare(
-                        predicted, residual, mask
-                    )
-                else:
-                    losses['loss_sd'] = self.loss_sd(
-                        predicted,
-                        taught['vit'].map,
-                        taught['cnn'].map,
-                        # only a probe reads them: the first part's
-                        labels
-                        if len(self.parts) == 1
-                        else self.parts[0].labels_of(labels),
-                    )
+                losses['loss_sd'] = self.loss_sd.compare(
+                    predicted,
+                    target,
+                    # only a probe reads them: the first part's
+                    labels
+                    if len(self.parts) == 1
+                    else self.parts[0].labels_of(labels),
+                )
                 losses.update(self.loss_sd.monitors)
             if self.loss_rkd is not None:
                 losses['loss_rkd'] = sum(
@@ -195,10 +191,26 @@ class DualTeacherDistiller(BaseDistiller):
             losses.update(self.losses(student, taught, labels, data_samples))
         return losses
 
-    @property
-    def _residual_is_cached(self) -> bool:
+    def _target(
+        self,
+        student: Recording,
+        taught: Dict[str, Recording],
+        data_samples: list,
+    ) -> Target:
+        """The teachers' residual and where it counts (Eq. 8 to 10)."""
         cache = self.teacher_cache
-        return cache is not None and cache.manifest['maps'] == 'masked'
+        if cache is not None and cache.manifest['maps'] == 'masked':
+            residual, mask = cache.read_residual(
+                view_keys(data_samples), student.map.device
+            )
+            return Target(residual, mask)
+        width = self.student_tap.shapes['map'][0]
+        return self.loss_sd.target(
+            taught['vit'].map,
+            taught['cnn'].map,
+            student.map.shape[2:],
+            self.loss_sd.target_width(width),
+        )
 
     def teacher_quantities(self) -> Dict[str, Set[str]]:
         """As every distiller; ``compared_map`` is the map of ``loss_sd``."""

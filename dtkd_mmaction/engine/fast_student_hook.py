@@ -88,6 +88,13 @@ class FastStudentHook(Hook):
             return step
 
         with keyed_generators([0]):
+            try:
+                step_of('channels_last')()
+            except RuntimeError as error:  # such as `view` of a tensor
+                runner.logger.info(
+                    f'The model cannot be channels-last: {error}'
+                )
+                return 'stock'
             seconds = time_in_turn(
                 {name: step_of(name) for name in LAYOUTS[1:]}, ROUNDS
             )

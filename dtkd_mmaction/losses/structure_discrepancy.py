@@ -34,13 +34,14 @@ class Target(NamedTuple):
     Attributes:
         residual (Tensor): (B, C, T, H, W).
         mask (Tensor): Where it counts, (B, 1 or C, T, H, W).
-        projected (tuple[Tensor, Tensor]): phi_ViT and phi_CNN of the
-            teachers' maps, each (B, C, T, H, W).
+        projected (tuple[Tensor, Tensor], optional): phi_ViT and phi_CNN of
+            the teachers' maps, each (B, C, T, H, W). None where the residual
+            was kept without them, and is 0 outside the mask.
     """
 
     residual: Tensor
     mask: Tensor
-    projected: Tuple[Tensor, Tensor]
+    projected: Optional[Tuple[Tensor, Tensor]] = None
 
 
 def residual_score(residual: Tensor, kind: str) -> Tensor:
@@ -354,15 +355,7 @@ class StructureDiscrepancyLoss(nn.Module):
         target = self.target(
             f_vit, f_cnn, predicted.shape[2:], predicted.shape[1]
         )
-        loss = self.compare(predicted, target.residual, target.mask)
-        variance = target.residual.detach().var()
-        self.monitors['residual_var'] = variance
-        if self.projections.mode == 'learnable':
-            self._warn_of_collapse(float(variance))
-        own_loss = self.projections.own_loss(*target.projected, labels)
-        if own_loss is not None:
-            loss = loss + self.loss_weight * own_loss
-        return loss
+        return self.compare(predicted, target, labels)
 
     def target(
         self,
@@ -426,25 +419,39 @@ class StructureDiscrepancyLoss(nn.Module):
         )
 
     def compare(
-        self, predicted: Tensor, residual: Tensor, mask: Tensor
+        self,
+        predicted: Tensor,
+        target: Target,
+        labels: Optional[Tensor] = None,
     ) -> Tensor:
         """Weighted :func:`structure_discrepancy_loss` on the target's grid.
 
         Args:
             predicted (Tensor): The branch's output, (B, C, T, H, W).
-            residual (Tensor): (B, C, T', H', W').
-            mask (Tensor): Boolean, (B, 1 or C, T', H', W').
+            target (Target): Of :meth:`target`, or kept from there.
+            labels (Tensor, optional): (B,), only for ``phi='probe'``.
 
         Returns:
-            Tensor: Scalar.
+            Tensor: Scalar; with a phi that has a loss of its own, that is
+                added (it trains phi alone).
         """
+        residual, mask, projected = target
         predicted = resize_grid(
             at_least_float32(predicted), residual.shape[2:]
         )
-        self.monitors = dict(mask_kept=mask.float().mean())
-        return self.loss_weight * structure_discrepancy_loss(
+        loss = structure_discrepancy_loss(
             predicted, residual, mask, self.reduction
         )
+        self.monitors = dict(mask_kept=mask.float().mean())
+        if projected is not None:
+            variance = residual.detach().var()
+            self.monitors['residual_var'] = variance
+            if self.projections.mode == 'learnable':
+                self._warn_of_collapse(float(variance))
+            own_loss = self.projections.own_loss(*projected, labels)
+            if own_loss is not None:
+                loss = loss + own_loss
+        return self.loss_weight * loss
 
     def _warn_of_collapse(self, variance: float) -> None:
         """Say once that L_SD has shrunk the target that it trains."""

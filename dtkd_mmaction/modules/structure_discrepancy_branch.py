@@ -3,10 +3,34 @@
 from typing import Optional
 
 import torch.nn as nn
+import torch.nn.functional as F
 from mmaction.models.backbones.x3d import SEModule
 from mmaction.registry import MODELS
 from mmcv.cnn import NonLocal3d
 from torch import Tensor
+
+# The non-local block of a wider map works in so many channels by default, so
+# that the branch stays cheap beside its student (MoViNet 640, SlowFast 2048).
+WIDE, CHANNELS_OF_WIDE = 512, 128
+
+
+class FusedNonLocal3d(NonLocal3d):
+    """MMCV's embedded-Gaussian block with fused attention.
+
+    Same weights, same result; but the pairwise weights of T*H*W by T*H*W
+    positions are never stored, and a channels-last map is taken.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) to the same."""
+        query, key, value = (
+            # (B, 1, T*H*W, C'): one head
+            layer(x).flatten(2).transpose(1, 2).unsqueeze(1).contiguous()
+            for layer in (self.theta, self.phi, self.g)
+        )
+        attended = F.scaled_dot_product_attention(query, key, value)
+        attended = attended.squeeze(1).transpose(1, 2)
+        return x + self.conv_out(attended.unflatten(2, x.shape[2:]))
 
 
 @MODELS.register_module()
@@ -25,8 +49,10 @@ class StructureDiscrepancyBranch(nn.Module):
         use_nonlocal (bool): Defaults to True.
         use_se (bool): Defaults to True.
         out_proj (bool): The last convolution. Defaults to True.
-        reduction (int): The non-local block works in
-            ``in_channels // reduction`` channels. Defaults to 2.
+        reduction (int, optional): The non-local block works in
+            ``in_channels // reduction`` channels. Defaults to 2, for maps of
+            more than :data:`WIDE` channels to what leaves
+            :data:`CHANNELS_OF_WIDE`.
         se_ratio (int): Squeeze-excitation's bottleneck is
             ``in_channels / se_ratio`` wide, rounded to a multiple of 8.
             Defaults to 16.
@@ -42,7 +68,7 @@ class StructureDiscrepancyBranch(nn.Module):
         use_nonlocal: bool = True,
         use_se: bool = True,
         out_proj: bool = True,
-        reduction: int = 2,
+        reduction: Optional[int] = None,
         se_ratio: int = 16,
     ) -> None:
         super().__init__()
@@ -53,10 +79,13 @@ class StructureDiscrepancyBranch(nn.Module):
                 f'{in_channels}, but the residual has {out_channels} '
                 'channels. Use out_proj=True.'
             )
+        if reduction is None:
+            is_wide = in_channels > WIDE
+            reduction = in_channels // CHANNELS_OF_WIDE if is_wide else 2
         layers = []
         if use_nonlocal:
             layers.append(
-                NonLocal3d(
+                FusedNonLocal3d(
                     in_channels,
                     reduction=reduction,
                     norm_cfg=dict(type='BN3d'),

@@ -5,6 +5,9 @@ from mmcv.cnn import NonLocal3d
 from torch import nn
 
 from dtkd_mmaction.modules import StructureDiscrepancyBranch
+from dtkd_mmaction.modules.structure_discrepancy_branch import (
+    FusedNonLocal3d,
+)
 
 
 def student_map(batch=2, channels=16, seed=0):
@@ -22,7 +25,7 @@ def test_shapes_and_gradient(use_nonlocal, use_se, out_channels):
         16, out_channels, use_nonlocal=use_nonlocal, use_se=use_se
     )
     assert [type(layer) for layer in branch.layers] == [
-        *([NonLocal3d] * use_nonlocal),
+        *([FusedNonLocal3d] * use_nonlocal),
         *([SEModule] * use_se),
         nn.Conv3d,
     ]
@@ -40,9 +43,51 @@ def test_widths_inside():
     assert nonlocal_block.inter_channels == 216
     assert se.bottleneck == 32  # 432 / 16 = 27, to a multiple of 8
     assert out_proj.kernel_size == (1, 1, 1)
+    for width in (640, 2048):  # MoViNet, SlowFast
+        wide = StructureDiscrepancyBranch(width)
+        assert wide.layers[0].inter_channels == 128
     other = StructureDiscrepancyBranch(64, reduction=4, se_ratio=2)
     assert other.layers[0].inter_channels == 16
     assert other.layers[1].bottleneck == 32
+
+
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_fused_attention_is_the_stock_block(channels_last):
+    options = dict(norm_cfg=dict(type='BN3d'), zeros_init=False)
+    torch.manual_seed(0)
+    stock = NonLocal3d(16, **options)
+    for parameter in stock.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    fused = FusedNonLocal3d(16, **options)
+    fused.load_state_dict(stock.state_dict())
+    gradients = []
+    for block in (stock, fused):
+        x = student_map()
+        if channels_last and block is fused:
+            x = x.to(memory_format=torch.channels_last_3d)
+        x.requires_grad_()
+        out = block(x)
+        (out.sin().sum()).backward()
+        gradients.append((out, x.grad, block.theta.conv.weight.grad))
+    for ours, theirs in zip(*gradients):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert gradients[0][2].abs().max() > 1e-4
+
+
+def test_memory_does_not_grow_with_the_square_of_the_grid():
+    """Bytes that autograd keeps, at 512 and at 1024 positions."""
+
+    def kept(frames):
+        found = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: found.append(t.numel()) or t, lambda t: t
+        ):
+            FusedNonLocal3d(8, norm_cfg=dict(type='BN3d'))(
+                torch.rand(1, 8, frames, 8, 8, requires_grad=True)
+            )
+        return sum(found)
+
+    assert kept(16) < 2.1 * kept(8)
 
 
 def test_starts_local():

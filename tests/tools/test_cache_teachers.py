@@ -394,9 +394,7 @@ class TestTool:
     ):
         make_cache(folder, tmp_path / 'out', '--dry-run')
         printed = capsys.readouterr().out
-        fields = json.loads((cache / 'manifest.json').read_text())[
-            'fields'
-        ]
+        fields = json.loads((cache / 'manifest.json').read_text())['fields']
         size = 4 + sum(
             np.dtype(d).itemsize * int(np.prod(s)) for d, s in fields.values()
         )

@@ -74,5 +74,5 @@ test_cfg = dict(type='TestLoop')
 # The last epoch counts, not the best: with 202 clips the best of many would
 # be a choice made on the validation set.
 default_hooks = dict(
-    checkpoint=dict(interval=5, max_keep_ckpts=1, save_best=None)
+    checkpoint=dict(interval=1, max_keep_ckpts=1, save_best=None)
 )

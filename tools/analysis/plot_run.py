@@ -1,0 +1,344 @@
+"""Draws the curves of one or several runs from what MMEngine has logged.
+
+    python tools/analysis/plot_run.py WORK_DIR [WORK_DIR ...] --out run.png
+
+One panel a quantity: validation accuracy, every loss term, the teachers'
+weights, confidences and discrepancies, mask coverage, variance of the
+residual, learning rate. Runs lie over each other; the logs of a run that was
+resumed are joined.
+"""
+
+import argparse
+import json
+import math
+import os.path as osp
+from glob import escape, glob
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import matplotlib
+import numpy as np
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+plt.style.use('seaborn-v0_8-colorblind')
+
+# Where MMEngine's LocalVisBackend writes, below a work dir.
+LOGS = ('*/vis_data/scalars.json', '*/vis_data/*.json')
+# Panel -> how the scalars in it begin. They come in this order.
+GROUPS = {
+    'teacher weight': 'datw/',
+    'teacher confidence': 'confidence/',
+    'student-teacher discrepancy': 'discrepancy/',
+}
+SINGLES = {
+    'mask_kept': 'mask_kept (fraction of positions)',
+    'residual_var': 'residual_var',
+    'grad_norm': 'grad_norm',
+    'lr': 'lr',
+}
+COLUMNS = 4
+LINE_STYLES = ('-', '--', ':', '-.')
+
+
+class Run(NamedTuple):
+    """What a work dir holds of one training.
+
+    Attributes:
+        name (str): For the legend.
+        training (list[dict]): Scalars, one dict a logged step, in order.
+        validation (list[dict]): The same of every validation; ``step`` is
+            the epoch, or the iteration in a run that counts iterations.
+        logs (int): Files that were joined.
+    """
+
+    name: str
+    training: List[dict]
+    validation: List[dict]
+    logs: int
+
+    @property
+    def by_epoch(self) -> bool:
+        """Whether the validations count epochs."""
+        return 'epoch' in self.training[-1]
+
+
+class Panel(NamedTuple):
+    """One quantity.
+
+    Attributes:
+        title (str): Above it.
+        keys (tuple[str]): Scalars that share it.
+        validated (bool): Whether they come from the validations.
+    """
+
+    title: str
+    keys: Tuple[str, ...]
+    validated: bool = False
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR')
+    parser.add_argument('--out', default='run.png')
+    parser.add_argument(
+        '--smooth',
+        type=int,
+        metavar='N',
+        help='average over N logged steps (1: none); default: a fortieth of '
+        'the run',
+    )
+    args = parser.parse_args()
+    if args.smooth is not None and args.smooth < 1:
+        parser.error(f'--smooth {args.smooth}: a positive number is needed')
+    return args
+
+
+def find_logs(work_dir: str) -> List[str]:
+    """The scalar logs of a work dir, one for every start of the run.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    found: Dict[str, str] = {}
+    for pattern in LOGS:
+        for path in sorted(glob(osp.join(escape(work_dir), pattern))):
+            found.setdefault(osp.dirname(path), path)
+    if not found:
+        where = ' and '.join(osp.join(work_dir, pattern) for pattern in LOGS)
+        raise FileNotFoundError(
+            f'No scalars found: looked for {where}. WORK_DIR is the folder '
+            'that holds the checkpoints of a run; its `visualizer` needs '
+            "vis_backends=[dict(type='LocalVisBackend'), ...], which is the "
+            'default.'
+        )
+    return [found[folder] for folder in sorted(found)]  # by timestamp
+
+
+def read_log(path: str) -> Tuple[List[dict], List[dict]]:
+    """Training and validation scalars of one file.
+
+    The last line of a run that was killed while it wrote may be cut short;
+    it is left out.
+
+    Raises:
+        ValueError: If another line is no JSON.
+    """
+    training: List[dict] = []
+    validation: List[dict] = []
+    with open(path) as f:
+        lines = f.read().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise ValueError(f'{path}, line {number}: {error}') from error
+        # MMEngine gives no mark; only a training has a loss to log.
+        (training if 'loss' in record else validation).append(record)
+    return training, validation
+
+
+def read_run(work_dir: str) -> Run:
+    """Join the logs of a work dir.
+
+    A later log replaces all that earlier ones have from its first step on:
+    what came after the checkpoint from which the run was resumed, or, where
+    it was started anew, all of it. A log without a training step (of
+    ``tools/test.py``) is none of the run's.
+
+    Raises:
+        FileNotFoundError: If there is no log, or none of a training.
+    """
+    work_dir = work_dir.rstrip('/')
+    training: List[dict] = []
+    validation: List[dict] = []
+    paths, joined = find_logs(work_dir), 0
+    for path in paths:
+        trained, validated = read_log(path)
+        if not trained:
+            continue
+        joined += 1
+        first = trained[0]
+        training = [r for r in training if r['step'] < first['step']]
+        begin = first.get('epoch', first['step'])
+        validation = [r for r in validation if r['step'] < begin]
+        training += trained
+        validation += validated
+    if not training:
+        raise FileNotFoundError(
+            f'No scalars of a training found in {", ".join(paths)}.'
+        )
+    return Run(osp.basename(work_dir), training, validation, joined)
+
+
+def tell_apart(runs: List[Run], work_dirs: List[str]) -> List[Run]:
+    """Give runs whose folders have the same name their whole path."""
+    names = [run.name for run in runs]
+    return [
+        run._replace(name=path) if names.count(run.name) > 1 else run
+        for run, path in zip(runs, work_dirs)
+    ]
+
+
+def panels_of(runs: List[Run]) -> List[Panel]:
+    """The quantities that at least one of the runs has."""
+    trained = keys_in([r for run in runs for r in run.training])
+    validated = keys_in([r for run in runs for r in run.validation])
+    panels = [
+        Panel(f'validation {key}', (key,), True)
+        for key in validated
+        if 'top1' in key
+    ]
+    panels += [Panel(key, (key,)) for key in trained if 'loss' in key]
+    for title, prefix in GROUPS.items():
+        members = tuple(key for key in trained if key.startswith(prefix))
+        if members:
+            panels.append(Panel(title, members))
+    panels += [
+        Panel(title, (key,))
+        for key, title in SINGLES.items()
+        if key in trained
+    ]
+    return panels
+
+
+def keys_in(records: List[dict]) -> List[str]:
+    """Names of the scalars, each once, in the order in which they appear."""
+    return list(dict.fromkeys(key for record in records for key in record))
+
+
+def curve(run: Run, key: str, validated: bool) -> Tuple[np.ndarray, ...]:
+    """Steps and values of one scalar; steps that do not have it left out."""
+    records = run.validation if validated else run.training
+    points = [(r['step'], r[key]) for r in records if key in r]
+    steps, values = zip(*points) if points else ((), ())
+    return np.array(steps), np.array(values, dtype=float)
+
+
+def smoothed(values: np.ndarray, width: int) -> np.ndarray:
+    """Mean over a centred window, which gets smaller towards the ends."""
+    window = np.ones(min(width, len(values)))
+    shares = np.convolve(np.ones(len(values)), window, 'same')
+    return np.convolve(values, window, 'same') / shares
+
+
+def draw(runs: List[Run], smooth: Optional[int] = None) -> Figure:
+    """All panels.
+
+    Args:
+        runs (list[Run]): A colour each; several scalars of one panel differ
+            in the style of the line.
+        smooth (int, optional): Logged steps to average; the steps themselves
+            stay visible behind. Defaults to a fortieth of each run.
+            Validations and the learning rate are drawn as they are.
+    """
+    panels = panels_of(runs)
+    columns = min(COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(3.8 * columns, 2.8 * rows + 0.5),
+        squeeze=False,
+        layout='constrained',
+    )
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+    for axis, panel in zip(axes.flat, panels):
+        draw_panel(axis, panel, runs, smooth)
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    if len(runs) > 1:
+        handles = [
+            plt.Line2D([], [], color=f'C{i}', lw=2, label=run.name)
+            for i, run in enumerate(runs)
+        ]
+        figure.legend(
+            handles=handles,
+            loc='outside upper center',
+            ncols=min(len(runs), COLUMNS),
+        )
+    else:
+        figure.suptitle(runs[0].name)
+    return figure
+
+
+def draw_panel(
+    axis: plt.Axes, panel: Panel, runs: List[Run], smooth: Optional[int] = None
+) -> None:
+    """One quantity of all runs."""
+    as_it_is = panel.validated or panel.keys == ('lr',)
+    for i, run in enumerate(runs):
+        for j, key in enumerate(panel.keys):
+            steps, values = curve(run, key, panel.validated)
+            if not len(steps):
+                continue
+            # one run: colours tell its scalars apart
+            colour = f'C{j if len(runs) == 1 else i}'
+            width = smooth or max(1, len(values) // 40)
+            if not as_it_is and width > 1:
+                axis.plot(steps, values, color=colour, alpha=0.3, lw=0.8)
+                values = smoothed(values, width)
+            axis.plot(
+                steps,
+                values,
+                color=colour,
+                linestyle=LINE_STYLES[j % len(LINE_STYLES)],
+                marker='o' if panel.validated else None,
+                markersize=3,
+                label=key.split('/')[-1],
+            )
+    axis.set_title(panel.title, fontsize=11)
+    counts_epochs = panel.validated and runs[0].by_epoch
+    axis.set_xlabel('epoch' if counts_epochs else 'iteration', fontsize=9)
+    axis.tick_params(labelsize=9)
+    axis.grid(alpha=0.3)
+    if len(panel.keys) > 1:
+        handles, labels = axis.get_legend_handles_labels()
+        if len(runs) > 1:
+            handles = [
+                plt.Line2D([], [], color='black', linestyle=h.get_linestyle())
+                for h in handles
+            ]
+        unique = dict(zip(labels, handles))
+        axis.legend(unique.values(), unique.keys(), fontsize=9)
+
+
+def summary(run: Run) -> str:
+    """One line: how long the run is and its best validation."""
+    text = (
+        f'{run.name}: {run.logs} log(s), {run.training[-1]["step"]} iterations'
+    )
+    unit = 'epoch' if run.by_epoch else 'iteration'
+    for key in keys_in(run.validation):
+        if 'top1' in key:
+            steps, values = curve(run, key, True)
+            best = int(values.argmax())
+            text += (
+                f', best {key} {values[best]:.4f} ({unit} {steps[best]}), '
+                f'last {values[-1]:.4f}'
+            )
+    return text
+
+
+def main() -> None:
+    """Read, say what was found, draw."""
+    args = parse_args()
+    try:
+        runs = [read_run(path) for path in args.work_dirs]
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    runs = tell_apart(runs, args.work_dirs)
+    for run in runs:
+        print(summary(run))
+    draw(runs, args.smooth).savefig(args.out, dpi=110)
+    print(f'{args.out}: {len(panels_of(runs))} panels')
+
+
+if __name__ == '__main__':
+    main()
