@@ -14,7 +14,7 @@ from .cache_fingerprint import describe_teacher
 from .class_parts import class_parts
 from .feature_tap import FeatureTap, Recording
 from .loss_set import LossSet
-from .model_spec import load_weights
+from .model_spec import TEACHER_KEYS, load_weights
 from .shared_clip import SharedClipPreprocessor
 from .tapped_recognizer import build_tapped, model_inputs
 from .teacher import FrozenTeacher
@@ -137,10 +137,25 @@ class BaseDistiller(BaseModel):
         """
         self.build_teachers()
         if not self._teachers_loaded:
-            for teacher in self._teachers.values():
+            for name, teacher in self._teachers.items():
                 teacher.load_checkpoint()
+                self._warn_of_equal_weights(name, teacher)
+                teacher.optimise()
             self._teachers_loaded = True
         return self._teachers
+
+    def _warn_of_equal_weights(
+        self, name: str, teacher: FrozenTeacher
+    ) -> None:
+        if same_backbone(self.student, teacher.recognizer):
+            print_log(
+                'model.student starts from the same weights as '
+                f'{teacher.key}: their predictions do not differ, so the '
+                f'{name} teacher has no weight in DATW at first. Start the '
+                'student from its pre-training instead.',
+                'current',
+                level=30,
+            )
 
     def build_teachers(self) -> Dict[str, FrozenTeacher]:
         """Build the teachers without their weights: shapes are known then."""
@@ -216,18 +231,8 @@ class BaseDistiller(BaseModel):
         checkpoint = self.student_spec.get('checkpoint')
         if checkpoint:
             load_weights(self.student, checkpoint, 'model.student')
-        if self.teacher_cache is not None:
-            return
-        for name, teacher in self.teachers.items():
-            if same_backbone(self.student, teacher.recognizer):
-                print_log(
-                    f'model.student starts from the same weights as '
-                    f'{teacher.key}: their predictions do not differ, so '
-                    f'the {name} teacher has no weight in DATW at first. '
-                    'Start the student from its pre-training instead.',
-                    'current',
-                    level=30,
-                )
+        if self.teacher_cache is None:
+            self.teachers  # noqa: B018  (built and loaded now, not later)
 
     # One step
 
@@ -347,6 +352,12 @@ def build_student(spec: dict, num_classes: Optional[int], key: str) -> tuple:
     Returns:
         tuple[nn.Module, ClipView, FeatureTap]
     """
+    for name in TEACHER_KEYS:
+        if isinstance(spec, dict) and name in spec:
+            raise TypeError(
+                f'{key}.{name}: only a frozen teacher can be rewritten. For '
+                "a model that trains there is dict(type='FastStudentHook')."
+            )
     has_checkpoint = isinstance(spec, dict) and spec.get('checkpoint')
     return build_tapped(spec, num_classes, key, not has_checkpoint)
 

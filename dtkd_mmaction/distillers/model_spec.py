@@ -29,6 +29,8 @@ NO_PRETRAINING = dict(
     clip_pretrained=False,
 )
 SPEC_KEYS = ('cfg', 'checkpoint', 'view', 'tap', 'stages', 'cfg_options')
+# What only a frozen model can have.
+TEACHER_KEYS = ('optimise', 'precision', 'compile')
 
 
 def check_spec(spec: dict, key: str) -> None:
@@ -38,11 +40,11 @@ def check_spec(spec: dict, key: str) -> None:
             f"{key} must be a dict with a 'cfg' (a path, "
             f"'mmaction::recognition/...py' or a model dict), got {spec!r}."
         )
-    unknown = set(spec) - set(SPEC_KEYS)
+    unknown = set(spec) - {*SPEC_KEYS, *TEACHER_KEYS}
     if unknown:
         raise TypeError(
             f'{key} has unknown keys {sorted(unknown)}; known are '
-            f'{list(SPEC_KEYS)}.'
+            f'{list(SPEC_KEYS)}, of a teacher also {list(TEACHER_KEYS)}.'
         )
 
 

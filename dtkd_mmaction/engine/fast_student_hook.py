@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch import Tensor
 
+from ..acceleration import to_channels_last
 from ..datasets.keyed_views import keyed_generators
 from ..distillers.tapped_recognizer import model_inputs
 
@@ -107,20 +108,6 @@ class FastStudentHook(Hook):
         chosen = [layout]  # all processes take the first one's
         broadcast_object_list(chosen)
         return chosen[0]
-
-
-def to_channels_last(model: nn.Module) -> None:
-    """Lay out the weights of all 3-D convolutions channels-last.
-
-    Their outputs follow. ``model.to(memory_format=...)`` would not do: it
-    takes the whole recognizer, whose other five-dimensional tensors it
-    cannot convert.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Conv3d):
-            module.weight.data = module.weight.data.contiguous(
-                memory_format=torch.channels_last_3d
-            )
 
 
 def trial_inputs(runner, model: nn.Module, student: nn.Module) -> Tensor:

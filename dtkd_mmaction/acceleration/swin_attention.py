@@ -1,0 +1,71 @@
+"""Video Swin's window attention through fused kernels."""
+
+from functools import partial
+from typing import Dict, List, Optional
+
+import torch.nn as nn
+import torch.nn.functional as F
+from mmaction.models.backbones.swin import WindowAttention3D
+from torch import Tensor
+
+from .rewrite import Undo, replace_forward
+
+
+def fuse_swin_attention(model: nn.Module) -> List[Undo]:
+    """Rewrite every ``WindowAttention3D``; bias and mask are added once."""
+    return [
+        replace_forward(module, partial(attend, module, {}))
+        for module in model.modules()
+        if isinstance(module, WindowAttention3D)
+    ]
+
+
+def attend(
+    module: WindowAttention3D,
+    biases: Dict[tuple, Tensor],
+    x: Tensor,
+    mask: Optional[Tensor] = None,
+) -> Tensor:
+    """``WindowAttention3D.forward``.
+
+    Args:
+        module (WindowAttention3D): Whose weights.
+        biases (dict): Sums of position bias and mask, by window size.
+        x (Tensor): (B * windows, N, C).
+        mask (Tensor, optional): Of shifted windows, (windows, N, N).
+
+    Returns:
+        Tensor: (B * windows, N, C).
+    """
+    rows, length, width = x.shape
+    heads = module.num_heads
+    windows = 1 if mask is None else len(mask)
+    # Windows stand beside heads, so that all clips share the bias:
+    # (B, windows * heads, N, C / heads)
+    q, k, v = (
+        part.reshape(rows // windows, windows * heads, length, width // heads)
+        for part in module.qkv(x)
+        .reshape(rows, length, 3, heads, -1)
+        .permute(2, 0, 3, 1, 4)
+    )
+    # Masks are made once a size by the backbone, so one is known by its place.
+    key = (length, None if mask is None else mask.data_ptr(), x.device)
+    if key not in biases:
+        biases[key] = summed_bias(module, length, mask)
+    attended = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=biases[key].to(q.dtype), scale=module.scale
+    )
+    attended = attended.reshape(rows, heads, length, -1)
+    return module.proj(attended.transpose(1, 2).reshape(x.shape))
+
+
+def summed_bias(
+    module: WindowAttention3D, length: int, mask: Optional[Tensor]
+) -> Tensor:
+    """Position bias and mask, (1, windows * heads, N, N)."""
+    places = module.relative_position_index[:length, :length]
+    bias = module.relative_position_bias_table[places]  # (N, N, heads)
+    bias = bias.permute(2, 0, 1).unsqueeze(0)
+    if mask is not None:
+        bias = bias + mask.unsqueeze(1)
+    return bias.flatten(0, 1).unsqueeze(0).contiguous()
