@@ -16,6 +16,7 @@ import argparse
 import os.path as osp
 import shutil
 import time
+from typing import Tuple
 
 import numpy as np
 from mmaction.registry import DATASETS, MODELS
@@ -39,9 +40,11 @@ from rich.progress import (
 )
 
 from dtkd_mmaction.datasets import KeyedViewDataset
+from dtkd_mmaction.distillers.base import BaseDistiller
 from dtkd_mmaction.distillers.teacher_cache import MAPS, TeacherCache
 from dtkd_mmaction.distillers.teacher_cache_writer import (
     DTYPES,
+    RecordLayout,
     TeacherCacheWriter,
 )
 
@@ -83,6 +86,13 @@ def parse_args() -> argparse.Namespace:
         '--dry-run', action='store_true', help='the estimate only'
     )
     parser.add_argument(
+        '--clips',
+        type=int,
+        metavar='N',
+        help='write nothing and read no data: print what a cache of N clips '
+        'takes, for every kind of maps',
+    )
+    parser.add_argument(
         '--verify',
         type=int,
         metavar='N',
@@ -99,24 +109,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def build(args: argparse.Namespace) -> tuple:
-    """The distiller of the config and its training set."""
+def build(args: argparse.Namespace) -> Tuple[BaseDistiller, Config]:
+    """The distiller of the config, and the config."""
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options)
     if config.get('custom_imports'):
         import_modules_from_strings(**config.custom_imports)
     init_default_scope('mmaction')
     config.model.pop('teacher_cache', None)
-    dataset_config = config.train_dataloader.dataset
-    if dataset_config.type != 'KeyedViewDataset':
-        raise SystemExit(
-            f'train_dataloader.dataset.type={dataset_config.type!r}: only '
-            'the views of a KeyedViewDataset can be computed beforehand '
-            '(configs/_base_/datasets/hmdb51.py shows how to wrap one).'
-        )
-    dataset: KeyedViewDataset = DATASETS.build(dataset_config)
-    dataset.views = None  # every view that is asked for
-    dataset.full_init()
     distiller = MODELS.build(config.model).to(get_device())
     if distiller.data_preprocessor.blending is not None:
         raise SystemExit(
@@ -124,7 +124,34 @@ def build(args: argparse.Namespace) -> tuple:
             'nothing can be said of one of them beforehand. Set '
             "model.student.cfg_options={'data_preprocessor.blending': None}."
         )
-    return distiller, dataset, dataset_config
+    return distiller, config
+
+
+def build_dataset(config: Config) -> KeyedViewDataset:
+    """The training set, which gives every view that is asked for."""
+    dataset_config = config.train_dataloader.dataset
+    if dataset_config.type != 'KeyedViewDataset':
+        raise SystemExit(
+            f'train_dataloader.dataset.type={dataset_config.type!r}: only '
+            'the views of a KeyedViewDataset can be computed beforehand '
+            '(configs/_base_/datasets/hmdb51.py shows how to wrap one).'
+        )
+    dataset = DATASETS.build(dataset_config)
+    dataset.views = None
+    dataset.full_init()
+    return dataset
+
+
+def print_sizes(distiller: BaseDistiller, args: argparse.Namespace) -> None:
+    """Print what a cache of so many clips takes, by kind of maps."""
+    for maps in MAPS:
+        layout = RecordLayout(distiller, maps, args.dtype, args.also)
+        total = layout.bytes_per_view * args.clips * args.views
+        print(
+            f'--maps {maps}: {layout.bytes_per_view / 1e3:.1f} kB a view, '
+            f'{total / 1e9:.2f} GB for {args.clips} clips x {args.views} '
+            'views'
+        )
 
 
 def existing_parent(path: str) -> str:
@@ -137,14 +164,14 @@ def estimate(writer: TeacherCacheWriter) -> None:
     """Print how many bytes it takes, and end where they do not fit."""
     views = writer.manifest['views']
     clips = len(writer.dataset)
-    total = writer.bytes_per_view * clips * views
+    total = writer.layout.bytes_per_view * clips * views
     free = shutil.disk_usage(existing_parent(writer.folder)).free
     print(
         f'{clips} clips x {views} views x '
-        f'{writer.bytes_per_view / 1e3:.1f} kB = {total / 1e9:.3f} GB '
+        f'{writer.layout.bytes_per_view / 1e3:.1f} kB = {total / 1e9:.3f} GB '
         f'({free / 1e9:.0f} GB free)'
     )
-    if writer.bytes_per_view * writer.count_clips(writer.todo()) > free:
+    if writer.layout.bytes_per_view * writer.count_clips(writer.todo()) > free:
         raise SystemExit(
             'That does not fit: fewer views, or --maps student_grid, or '
             '--maps masked.'
@@ -206,12 +233,15 @@ def main() -> None:
     args = parse_args()
     if args.launcher != 'none':
         init_dist(args.launcher)
-    distiller, dataset, dataset_config = build(args)
+    distiller, config = build(args)
+    if args.clips:
+        print_sizes(distiller, args)
+        return
     try:
         writer = TeacherCacheWriter(
             distiller,
-            dataset,
-            dataset_config,
+            build_dataset(config),
+            config.train_dataloader.dataset,
             args.out,
             args.views,
             args.maps,

@@ -33,44 +33,36 @@ from .teacher_cache import (
 DTYPES = dict(float16='<f2', float32='<f4')
 
 
-class TeacherCacheWriter:
-    """Writes the shards of a cache that are not there yet.
+class RecordLayout:
+    """What a record of a cache holds, and how large it is.
 
     Args:
-        distiller (BaseDistiller): Of the config, without a cache; on the
-            device that is to be used.
-        dataset (KeyedViewDataset): The training set.
-        dataset_config (dict): ``train_dataloader.dataset``.
-        folder (str): The cache. One that is begun is gone on with.
-        views (int): Views of every sample.
+        distiller (BaseDistiller): Of the config.
         maps (str): How the teachers' last maps are kept,
             :data:`~.teacher_cache.MAPS`.
         dtype (str): ``'float16'`` or ``'float32'``.
-        shard (int): Samples a file; what a kill can cost.
         also (Sequence[str]): Quantities of every teacher that no loss of
             this config reads, for other configs that share the cache:
             ``'map'``, ``'maps'`` or ``'stem'``.
 
     Raises:
-        ValueError: If the losses read what cannot be kept so, or the folder
-            holds a cache of something else.
+        ValueError: If the losses read what cannot be kept so.
+
+    Attributes:
+        needed (dict[str, set[str]]): Teacher -> quantities.
+        compared_on (dict, optional): What kept maps depend on besides.
+        fields (dict[str, tuple]): Name -> dtype, shape.
+        values_dtype (str): Of the ragged values.
     """
 
     def __init__(
         self,
         distiller: BaseDistiller,
-        dataset: KeyedViewDataset,
-        dataset_config: dict,
-        folder: str,
-        views: int,
-        maps: str = 'student_grid',
-        dtype: str = 'float16',
-        shard: int = 256,
+        maps: str,
+        dtype: str,
         also: Sequence[str] = (),
     ) -> None:
         self.distiller = distiller
-        self.dataset = dataset
-        self.folder = folder
         self.needed = {
             name: quantities | set(also)
             for name, quantities in distiller.teacher_quantities().items()
@@ -79,32 +71,8 @@ class TeacherCacheWriter:
         self.compared_on = None
         if any('compared_map' in q for q in self.needed.values()):
             self.compared_on = distiller.compared_on(maps)
-        fields = self._fields(maps, DTYPES[dtype])
-        self.dtype = record_dtype(fields)
         self.values_dtype = DTYPES[dtype]
-        taps = {n: t.tap for n, t in distiller.teachers.items()}
-        self.manifest = as_json(
-            dict(
-                dtkd_mmaction=__version__,
-                samples=len(dataset),
-                views=views,
-                shard=shard,
-                maps=maps,
-                fields=fields,
-                teachers=distiller.describe_teachers(),
-                data=describe_data(dataset, dataset_config),
-                compared_on=self.compared_on,
-                shapes={
-                    name: dict(
-                        tap=tap.shapes,
-                        embedding_width=tap.embedding_width,
-                        num_classes=tap.num_classes,
-                    )
-                    for name, tap in taps.items()
-                },
-            )
-        )
-        self._check_folder()
+        self.fields = self._fields(maps, DTYPES[dtype])
 
     def _check_quantities(self, maps: str) -> None:
         if maps not in MAPS:
@@ -127,8 +95,9 @@ class TeacherCacheWriter:
 
     def _fields(self, maps: str, dtype: str) -> Dict[str, tuple]:
         fields: Dict[str, tuple] = {}
+        teachers = self.distiller.build_teachers()
         for name, quantities in self.needed.items():
-            tap = self.distiller.teachers[name].tap
+            tap = teachers[name].tap
             fields[f'{name}.logits'] = (dtype, (tap.num_classes,))
             fields[f'{name}.embedding'] = (dtype, (tap.embedding_width,))
             shape = tap.shapes['map']
@@ -151,6 +120,78 @@ class TeacherCacheWriter:
             fields['residual.count'] = ('<i4', ())
         return fields
 
+    @property
+    def bytes_per_view(self) -> float:
+        """Of one sample. Of a masked cache: with half of its positions."""
+        size = record_dtype(self.fields).itemsize
+        if 'residual.mask' in self.fields:
+            positions = int(np.prod(self.compared_on['grid']))
+            width = self.compared_on['width']
+            size += (
+                positions * width * np.dtype(self.values_dtype).itemsize / 2
+            )
+        return size
+
+
+class TeacherCacheWriter:
+    """Writes the shards of a cache that are not there yet.
+
+    Args:
+        distiller (BaseDistiller): Of the config, without a cache; on the
+            device that is to be used.
+        dataset (KeyedViewDataset): The training set.
+        dataset_config (dict): ``train_dataloader.dataset``.
+        folder (str): The cache. One that is begun is gone on with.
+        views (int): Views of every sample.
+        maps, dtype, also: Of :class:`RecordLayout`.
+        shard (int): Samples a file; what a kill can cost.
+
+    Raises:
+        ValueError: If the losses read what cannot be kept so, or the folder
+            holds a cache of something else.
+    """
+
+    def __init__(
+        self,
+        distiller: BaseDistiller,
+        dataset: KeyedViewDataset,
+        dataset_config: dict,
+        folder: str,
+        views: int,
+        maps: str = 'student_grid',
+        dtype: str = 'float16',
+        shard: int = 256,
+        also: Sequence[str] = (),
+    ) -> None:
+        self.distiller = distiller
+        self.dataset = dataset
+        self.folder = folder
+        self.layout = RecordLayout(distiller, maps, dtype, also)
+        self.dtype = record_dtype(self.layout.fields)
+        taps = {n: t.tap for n, t in distiller.teachers.items()}
+        self.manifest = as_json(
+            dict(
+                dtkd_mmaction=__version__,
+                samples=len(dataset),
+                views=views,
+                shard=shard,
+                maps=maps,
+                fields=self.layout.fields,
+                teachers=distiller.describe_teachers(),
+                data=describe_data(dataset, dataset_config),
+                compared_on=self.layout.compared_on,
+                shapes={
+                    name: dict(
+                        tap=tap.shapes,
+                        embedding_width=tap.embedding_width,
+                        num_classes=tap.num_classes,
+                    )
+                    for name, tap in taps.items()
+                },
+            )
+        )
+        self._check_folder()
+
     def _check_folder(self) -> None:
         path = osp.join(self.folder, MANIFEST)
         if not osp.exists(path):
@@ -163,18 +204,6 @@ class TeacherCacheWriter:
                 + '\n'.join(found)
                 + '\nGive another folder, or delete this one.'
             )
-
-    @property
-    def bytes_per_view(self) -> float:
-        """Of one sample. Of a masked cache: with half of its positions."""
-        size = self.dtype.itemsize
-        if 'residual.mask' in self.dtype.names:
-            positions = int(np.prod(self.compared_on['grid']))
-            width = self.compared_on['width']
-            size += (
-                positions * width * np.dtype(self.values_dtype).itemsize / 2
-            )
-        return size
 
     def todo(self) -> List[Tuple[int, int]]:
         """Shards that are not there yet: (view, first sample)."""
@@ -296,7 +325,7 @@ class TeacherCacheWriter:
                 name: distiller.teachers[name](
                     clips, quantities.intersection(EXTRAS)
                 )
-                for name, quantities in self.needed.items()
+                for name, quantities in self.layout.needed.items()
             }
             arrays, residuals = self._arrays(taught)
         records = np.zeros(len(wanted), self.dtype)
@@ -313,7 +342,7 @@ class TeacherCacheWriter:
         for row, key in enumerate(keys):
             kept = None
             if residuals is not None:
-                kept = residuals[row].astype(self.values_dtype)
+                kept = residuals[row].astype(self.layout.values_dtype)
                 records['residual.first'][row] = first
                 records['residual.count'][row] = len(kept)
                 first += len(kept)
@@ -329,6 +358,8 @@ class TeacherCacheWriter:
     ) -> Tuple[Dict[str, np.ndarray], Optional[List[np.ndarray]]]:
         """Field -> (B, ...), and kept residuals (count, C) a sample."""
         arrays: Dict[str, Any] = {}
+        compared_on = self.layout.compared_on
+        on_grid = self.manifest['maps'] == 'student_grid'
         for field in self.dtype.names:
             name, *quantity = field.split('.')
             if name in ('residual', CHECKSUM):
@@ -336,16 +367,16 @@ class TeacherCacheWriter:
             value = getattr(taught[name], quantity[0])
             if len(quantity) == 2:
                 value = value[int(quantity[1])]
-            if quantity == ['map'] and self.manifest['maps'] == 'student_grid':
-                value = resize_grid(value.float(), self.compared_on['grid'])
+            if quantity == ['map'] and on_grid:
+                value = resize_grid(value.float(), compared_on['grid'])
             arrays[field] = as_array(value)
         if 'residual.mask' not in self.dtype.names:
             return arrays, None
         target = self.distiller.loss_sd.target(
             taught['vit'].map,
             taught['cnn'].map,
-            self.compared_on['grid'],
-            self.compared_on['width'],
+            compared_on['grid'],
+            compared_on['width'],
         )
         residual = as_array(target.residual.flatten(2))  # (B, C, positions)
         mask = as_array(target.mask.flatten(1)).astype(bool)

@@ -23,6 +23,7 @@ from dtkd_mmaction.distillers.model_spec import build_recognizer
 from dtkd_mmaction.distillers.teacher_cache import TeacherCache
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+PIPELINE = 'train_dataloader.dataset.dataset.pipeline'
 TOOL = osp.join(ROOT, 'tools', 'cache_teachers.py')
 
 
@@ -261,8 +262,8 @@ def test_stages_are_kept_where_a_loss_reads_them(folder, tmp_path):
         ({'train_dataloader.dataset.seed': 1}, 'data.seed: the cache has 0'),
         (
             {
-                'train_dataloader.dataset.dataset.pipeline.3.type': 'RandomCrop',
-                'train_dataloader.dataset.dataset.pipeline.3.size': 40,
+                f'{PIPELINE}.3.type': 'RandomCrop',
+                f'{PIPELINE}.3.size': 40,
             },
             "data.pipeline.3.type: the cache has 'RandomResizedCrop'",
         ),
@@ -401,6 +402,26 @@ class TestTool:
         assert f'7 clips x 2 views x {size / 1e3:.1f} kB' in printed
         assert '14 clips to do here' in printed
         assert not (tmp_path / 'out').exists()
+
+    def test_sizes_without_data(self, folder, cache, tmp_path, capsys):
+        """Of any number of clips: the fields' bytes, counted by hand."""
+        config = make_config(folder, folder)
+        config.train_dataloader.dataset.dataset.ann_file = 'not/there.txt'
+        make_cache(folder, tmp_path / 'out', '--clips', '1000', config=config)
+        printed = capsys.readouterr().out
+        manifest = json.loads((cache / 'manifest.json').read_text())
+        taps = TeacherCache(str(cache), manifest['teachers'])
+        size = 4 + 2 * sum(
+            int(np.prod(taps.tap(name).shapes['map']))
+            + taps.tap(name).embedding_width
+            + NUM_CLASSES
+            for name in ('vit', 'cnn')
+        )
+        assert (
+            f'--maps native: {size / 1e3:.1f} kB a view, '
+            f'{size * 2000 / 1e9:.2f} GB for 1000 clips x 2 views'
+        ) in printed
+        assert '--maps masked: ' in printed
 
     def test_verify(self, folder, cache, capsys):
         make_cache(folder, cache, '--verify', '3')
