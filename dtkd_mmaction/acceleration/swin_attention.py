@@ -1,7 +1,7 @@
 """Video Swin's window attention through fused kernels."""
 
 from functools import partial
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import torch.nn as nn
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ def fuse_swin_attention(model: nn.Module) -> List[Undo]:
 
 def attend(
     module: WindowAttention3D,
-    biases: Dict[tuple, Tensor],
+    biases: Dict[tuple, Tuple[Tensor, Optional[Tensor]]],
     x: Tensor,
     mask: Optional[Tensor] = None,
 ) -> Tensor:
@@ -30,7 +30,7 @@ def attend(
 
     Args:
         module (WindowAttention3D): Whose weights.
-        biases (dict): Sums of position bias and mask, by window size.
+        biases (dict): Sums of position bias and mask, each with its mask.
         x (Tensor): (B * windows, N, C).
         mask (Tensor, optional): Of shifted windows, (windows, N, N).
 
@@ -48,12 +48,13 @@ def attend(
         .reshape(rows, length, 3, heads, -1)
         .permute(2, 0, 3, 1, 4)
     )
-    # Masks are made once a size by the backbone, so one is known by its place.
+    # Masks are made once a size by the backbone, so one is known by its place
+    # in memory, which stays its own as long as it is kept.
     key = (length, None if mask is None else mask.data_ptr(), x.device)
     if key not in biases:
-        biases[key] = summed_bias(module, length, mask)
+        biases[key] = summed_bias(module, length, mask), mask
     attended = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=biases[key].to(q.dtype), scale=module.scale
+        q, k, v, attn_mask=biases[key][0].to(q.dtype), scale=module.scale
     )
     attended = attended.reshape(rows, heads, length, -1)
     return module.proj(attended.transpose(1, 2).reshape(x.shape))

@@ -69,6 +69,10 @@ class FrozenTeacher(nn.Module):
                 f'{key}.precision={precision!r}: choose one of '
                 f'{list(PRECISIONS)}, or leave it out for float32.'
             )
+        if not isinstance(spec.get('compile', False), bool):
+            raise TypeError(
+                f'{key}.compile={spec["compile"]!r}: True or False.'
+            )
         if 'checkpoint' not in spec:
             raise TypeError(
                 f'{key} has no `checkpoint`. A teacher is a trained model: '
@@ -92,19 +96,23 @@ class FrozenTeacher(nn.Module):
         """Make it faster, after its weights are there.
 
         The exact rewrites (:mod:`dtkd_mmaction.acceleration`) are checked
-        against the stock forward and taken back where they do not agree.
+        against the stock forward and taken back where they do not agree. A
+        teacher in another mode than ``'eval'`` has none.
         """
-        if self.mode != 'eval':
-            return
-        made = optimise(
-            self.recognizer,
-            self._answers,
-            chosen_rewrites(self.spec, self.key),
-            self.key,
-        )
-        self.train(False)  # what was put in, too
-        print_log(f'{self.key}: optimised by {made or "nothing"}', 'current')
+        if self.mode == 'eval':
+            made = optimise(
+                self.recognizer,
+                self._answers,
+                chosen_rewrites(self.spec, self.key),
+                self.key,
+            )
+            self.train(False)  # what was put in, too
+            print_log(
+                f'{self.key}: optimised by {made or "nothing"}', 'current'
+            )
         if self.spec.get('compile'):
+            # The tap's hooks differ from call to call.
+            torch._dynamo.config.skip_nnmodule_hook_guards = False
             self.recognizer.backbone.compile()
 
     def _answers(self) -> Dict[str, Tensor]:
@@ -119,8 +127,10 @@ class FrozenTeacher(nn.Module):
             clips = clips.transpose(1, 2).contiguous()
         else:
             clips = clips.unsqueeze(1)
-        found = self._record(clips, ('maps',))
+        found = self._record(clips, ('maps', 'stem'))
         maps = {f'stage {i}': stage for i, stage in enumerate(found.maps)}
+        if self.tap.stem_name is not None:
+            maps['stem'] = found.stem
         return dict(
             logits=found.logits,
             embedding=found.embedding,
@@ -179,11 +189,19 @@ def chosen_rewrites(spec: dict, key: str) -> dict:
     """The rewrites that a spec's ``optimise`` leaves on.
 
     Raises:
+        TypeError: If it is neither a bool nor a dict of bools.
         ValueError: If it names one that there is not.
     """
     chosen = spec.get('optimise', True)
     if isinstance(chosen, bool):
         return REWRITES if chosen else {}
+    if not isinstance(chosen, dict) or not all(
+        isinstance(on, bool) for on in chosen.values()
+    ):
+        raise TypeError(
+            f'{key}.optimise={chosen!r}: True, False, or a dict such as '
+            f'dict({next(iter(REWRITES))}=False).'
+        )
     unknown = set(chosen) - set(REWRITES)
     if unknown:
         raise ValueError(

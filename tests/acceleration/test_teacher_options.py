@@ -1,0 +1,99 @@
+"""What a teacher's spec says of its speed, and where a teacher can go."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn as nn
+from realistic_models import MODELS, answers, assert_same, clips, teacher
+
+from dtkd_mmaction.distillers.base import build_student
+
+
+@pytest.mark.parametrize('name', ['mvit', 'swin', 'x3d', 'timesformer'])
+def test_follows_its_device_and_dtype(name):
+    """Tables are made where the tokens are."""
+    model = teacher(name)
+    wanted = answers(model)
+    model.optimise()
+    answers(model)
+    model.double()
+    found = [a.float() for a in (model(clips()).logits, model(clips()).map)]
+    assert_same(found, [wanted[0], wanted[2]])
+
+
+@pytest.mark.parametrize('name', ['mvit', 'x3d'])
+def test_low_precision_is_near_and_given_in_float32(name):
+    exact, rough = teacher(name), teacher(name, precision='bf16')
+    rough.optimise()
+    ours, theirs = answers(rough), answers(exact)
+    assert all(a.dtype == torch.float32 for a in ours)
+    scale = float(theirs[0].std())
+    distance = float((ours[0] - theirs[0]).abs().max())
+    assert 1e-5 * scale < distance < 0.5 * scale
+
+
+def test_mixed_precision_of_the_student_is_not_the_teachers():
+    model = teacher('x3d')
+    wanted = model(clips()).logits
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert torch.equal(model(clips()).logits, wanted)
+
+
+def test_compile_is_of_the_backbone(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, 'compile', lambda m: compiled.append(m))
+    model = teacher('mvit', compile=True)
+    model.optimise()
+    assert compiled == [model.recognizer.backbone]
+
+
+def test_compiled_teachers_tell_what_each_call_asks_for(monkeypatch):
+    """The tap's hooks, other ones in every call, are part of the graph."""
+    compile_module = nn.Module.compile
+    monkeypatch.setattr(
+        nn.Module, 'compile', lambda m: compile_module(m, backend='eager')
+    )
+    stock, compiled = teacher('mvit'), teacher('mvit')
+    compiled.spec['compile'] = True
+    compiled.optimise()
+    assert_same(
+        [compiled(clips()).logits, compiled(clips()).map],
+        [stock(clips()).logits, stock(clips()).map],
+    )
+    assert_same(answers(compiled), answers(stock))
+
+
+@pytest.mark.parametrize('name', ['mvit', 'swin', 'x3d', 'timesformer'])
+def test_a_copy_stands_alone(name):
+    model = teacher(name)
+    model.optimise()
+    wanted = answers(model)
+    duplicate = copy.deepcopy(model.recognizer)
+    for parameter in model.recognizer.parameters():
+        parameter.data.zero_()
+    model.recognizer, model.tap.recognizer = duplicate, duplicate
+    for ours, theirs in zip(answers(model), wanted):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        (dict(optimise=dict(fold=True)), r"optimise names \['fold'\]"),
+        (dict(optimise='fold_batchnorm'), r"optimise='fold.*True, False"),
+        (dict(optimise=dict(channels_last='no')), r'optimise=.*True, False'),
+        (dict(precision='int8'), "precision='int8'"),
+        (dict(compile='max-autotune'), "compile='max-autotune'"),
+        (dict(speed=1), r"unknown keys \['speed'\]"),
+    ],
+)
+def test_bad_options(option, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        teacher('x3d', **option)
+
+
+def test_a_student_is_not_rewritten():
+    spec = dict(cfg=MODELS['x3d'], optimise=True)
+    with pytest.raises(TypeError, match=r'student\.optimise.*FastStudent'):
+        build_student(spec, None, 'model.student')
