@@ -70,6 +70,8 @@ class FastStudentHook(Hook):
             if layout == 'channels_last':
                 to_channels_last(student)
         if self.compile:
+            # A tap's hooks differ from call to call.
+            torch._dynamo.config.skip_nnmodule_hook_guards = False
             student.backbone.compile()
 
     def _fastest(self, runner, model: nn.Module, student: nn.Module) -> str:
