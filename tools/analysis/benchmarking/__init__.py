@@ -1,0 +1,1 @@
+"""The measurements of ``tools/analysis/benchmark.py``, a group a file."""

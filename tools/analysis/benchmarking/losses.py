@@ -1,0 +1,145 @@
+"""What each loss term takes, and what a step keeps in memory."""
+
+import copy
+from functools import partial
+from typing import Any, Callable, Dict, List
+
+import torch
+from torch import Tensor
+
+from dtkd_mmaction.distillers import DualTeacherDistiller
+from dtkd_mmaction.modules.grid import resize_grid
+
+from .steps import TEACHERS, step_of, student_loss, total_loss
+from .timing import Row, Times
+from .workbench import Workbench
+
+MEGABYTE = 1e6
+
+
+def measure_losses(bench: Workbench) -> List[Row]:
+    """Time of the terms, bytes kept for backward, peak memory on a GPU."""
+    # Copies: on a GPU the peaks begin from what one distiller needs.
+    live, cached = copy.deepcopy(bench.live), bench.cached()
+    steps = {
+        'student step': step_of(live, student_loss, bench.data),
+        'cached step': step_of(cached, total_loss, bench.data),
+        'live step': step_of(live, total_loss, bench.data),
+    }
+    batch = bench.batch(live)
+    kept = {
+        'student step': bytes_kept(partial(student_loss, live, batch)),
+        'cached step': bytes_kept(partial(total_loss, cached, batch)),
+        'live step': bytes_kept(partial(total_loss, live, batch)),
+    }
+    terms = loss_terms(live, batch)
+    rows = time_terms(bench, terms, steps['student step'], kept)
+    rows += memory_rows('bytes kept for backward', kept)
+    if bench.device.type == 'cuda':
+        peaks = {name: peak_bytes(step) for name, step in steps.items()}
+        rows += memory_rows('peak memory', peaks)
+    return rows
+
+
+def loss_terms(
+    distiller: DualTeacherDistiller, batch: dict
+) -> Dict[str, Callable[[], Tensor]]:
+    """Each loss of what student and teachers say of one batch."""
+    samples = batch['data_samples']
+    with torch.no_grad():
+        taught = distiller.teach(batch['inputs'], TEACHERS, samples)
+        _, student = distiller.student_forward(batch['inputs'], samples)
+    logits, student_map, embedding = (
+        x.detach().clone().requires_grad_()
+        for x in (student.logits, student.map, student.embedding)
+    )
+    vit, cnn = (taught[name] for name in TEACHERS)
+    # as recorded, so that their layout is part of the time
+    vit_map, cnn_map, vit_embedding = vit.map, cnn.map, vit.embedding
+    width = distiller.loss_sd.target_width(student_map.shape[1])
+
+    def structure() -> Tensor:
+        target = distiller.loss_sd.target(
+            vit_map, cnn_map, student_map.shape[2:], width
+        )
+        grid = target.residual.shape[2:]
+        predicted = distiller.branch(resize_grid(student_map, grid))
+        return distiller.loss_sd.compare(predicted, target)
+
+    return {
+        'loss_sr': lambda: distiller.loss_sr(
+            logits, {name: taught[name].logits for name in TEACHERS}
+        ),
+        'loss_sd with its branch': structure,
+        'loss_rkd': lambda: distiller.loss_rkd(embedding, vit_embedding),
+    }
+
+
+def time_terms(
+    bench: Workbench,
+    terms: Dict[str, Callable[[], Tensor]],
+    step: Callable[[], None],
+    kept: Dict[str, int],
+) -> List[Row]:
+    """Forward and backward of each term beside the student's step."""
+    variants: Dict[str, Callable[[], Any]] = {'student step': step}
+    for name, term in terms.items():
+        variants[name] = lambda term=term: term().backward()
+    times = Times(variants, bench.args.rounds)
+    return [
+        times.row(
+            'losses',
+            name,
+            'student step',
+            **{
+                'MB kept for backward': bytes_kept(term) / MEGABYTE,
+                'of the student step': bytes_kept(term) / kept['student step'],
+            },
+        )
+        for name, term in terms.items()
+    ]
+
+
+def memory_rows(what: str, found: Dict[str, int]) -> List[Row]:
+    """Steps beside the student's, in bytes."""
+    reference, *others = found
+    return [
+        Row(
+            'losses',
+            f'{what}, {name}',
+            reference,
+            *[found[name] / found[reference]] * 3,
+            facts={
+                'MB': found[name] / MEGABYTE,
+                f'MB of the {reference}': found[reference] / MEGABYTE,
+            },
+        )
+        for name in others
+    ]
+
+
+def bytes_kept(loss_of: Callable[[], Tensor]) -> int:
+    """Bytes of all storages that autograd keeps for the backward pass."""
+    storages: Dict[int, int] = {}
+    alive: List[Tensor] = []  # so that no address comes twice
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        alive.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        loss_of()
+    return sum(storages.values())
+
+
+def peak_bytes(step: Callable[[], None]) -> int:
+    """The most that a step allocates on the GPU above what was there."""
+    step()  # gradients and momenta are there from now on
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before

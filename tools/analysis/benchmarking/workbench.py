@@ -1,0 +1,234 @@
+"""Models with random weights, clips of noise and a cache, to measure on."""
+
+import argparse
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Dict, List
+
+import cv2
+import numpy as np
+import torch
+import torch.nn as nn
+from mmaction.registry import DATASETS, MODELS
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dtkd_mmaction.datasets import KeyedViewDataset
+from dtkd_mmaction.distillers import DualTeacherDistiller
+from dtkd_mmaction.distillers.shared_clip import SharedClipPreprocessor
+from dtkd_mmaction.distillers.tapped_recognizer import (
+    build_tapped,
+    model_inputs,
+)
+from dtkd_mmaction.distillers.teacher import FrozenTeacher
+from dtkd_mmaction.distillers.teacher_cache_writer import TeacherCacheWriter
+
+MODEL_KEYS = ('student', 'vit_teacher', 'cnn_teacher')
+LOSS_KEYS = ('loss_sr', 'loss_sd', 'loss_rkd')
+FEWEST_CLIPS = 8  # generated videos
+VIDEO = dict(frames=90, width=320, height=240)
+# Of trained models' logits, over classes.
+LOGIT_STD = 3.0
+
+
+class Workbench:
+    """Models, clips and a cache, made once for all measurements.
+
+    Args:
+        args (argparse.Namespace): Of ``tools/analysis/benchmark.py``.
+        folder (Path): For clips, weights and cache.
+
+    Attributes:
+        clips (int): Number of videos.
+        dataset (KeyedViewDataset): One view of each, as in training.
+        data (dict): A batch as the data loader gives it.
+        model (dict): The config's model with random weights as checkpoints.
+    """
+
+    def __init__(self, args: argparse.Namespace, folder: Path) -> None:
+        self.args = args
+        self.folder = folder
+        self.device = torch.device(args.device)
+        self.model = Config.fromfile(args.config).model
+        check_model(self.model)
+        self.num_classes = self.model.get('num_classes')
+        for key in MODEL_KEYS:
+            frames, size = (
+                args.student_view if key == 'student' else args.teacher_view
+            )
+            self.model[key].view = dict(frames=frames, size=size)
+        self.clips = max(FEWEST_CLIPS, args.batch)
+        write_clips(folder, self.clips, self.num_classes or 2)
+        self.dataset_config = dict(
+            type='KeyedViewDataset',
+            views=1,
+            dataset=dict(
+                type='CheckedVideoDataset',
+                ann_file=str(folder / 'clips.txt'),
+                data_prefix=dict(video=str(folder)),
+                pipeline=training_pipeline(*args.teacher_view),
+            ),
+        )
+        self.dataset: KeyedViewDataset = DATASETS.build(self.dataset_config)
+        self.dataset.full_init()
+        self.data = pseudo_collate(self.load(args.batch))
+        for key in MODEL_KEYS:
+            self.model[key].checkpoint = self._random_weights(key)
+
+    def load(self, count: int) -> List[dict]:
+        """The first samples, decoded."""
+        return [self.dataset[index, 0] for index in range(count)]
+
+    def _random_weights(self, key: str) -> str:
+        # X3D-S and X3D-M have one architecture: a seed for each model
+        torch.manual_seed(MODEL_KEYS.index(key))
+        recognizer, view, _ = build_tapped(
+            self.model[key], self.num_classes, f'model.{key}'
+        )
+        clips = SharedClipPreprocessor(None)(dict(self.data))['inputs'][:2]
+        make_realistic(recognizer, model_inputs(recognizer, view, clips))
+        path = str(self.folder / f'{key}.pth')
+        torch.save(dict(state_dict=recognizer.state_dict()), path)
+        return path
+
+    def distiller(
+        self, optimise: bool = True, **options: Any
+    ) -> DualTeacherDistiller:
+        """One with the bench's student and teachers, ready to train."""
+        torch.manual_seed(0)
+        model = {**self.model, **options}
+        for key in ('vit_teacher', 'cnn_teacher'):
+            model[key] = {**model[key], 'optimise': optimise}
+        distiller = MODELS.build(model).to(self.device)
+        distiller.init_weights()
+        return distiller.train()
+
+    def teacher(self, key: str, **spec: Any) -> FrozenTeacher:
+        """One teacher alone, not yet optimised."""
+        teacher = FrozenTeacher(
+            {**self.model[key], **spec}, self.num_classes, key
+        )
+        teacher.load_checkpoint()
+        return teacher.to(self.device)
+
+    @cached_property
+    def live(self) -> DualTeacherDistiller:
+        """With optimised teachers. Copies of it share them."""
+        return self.distiller()
+
+    @cached_property
+    def writer(self) -> TeacherCacheWriter:
+        """The real writer; its first shard is one batch."""
+        writer = TeacherCacheWriter(
+            self.live,
+            self.dataset,
+            self.dataset_config,
+            str(self.folder / 'cache'),
+            views=1,
+            shard=self.args.batch,
+        )
+        writer.begin()
+        for _ in writer.write(writer.todo(), self.args.batch):
+            pass
+        return writer
+
+    def cached(self) -> DualTeacherDistiller:
+        """The same, its teachers' answers read from a cache."""
+        distiller = self.distiller(teacher_cache=self.writer.folder)
+        distiller.teacher_cache.data_is_checked = True  # made just now
+        return distiller
+
+    def batch(self, distiller: nn.Module) -> dict:
+        """Clips and samples on the device."""
+        return distiller.data_preprocessor(dict(self.data), training=True)
+
+
+def check_model(model: dict) -> None:
+    """Raise if a config has no such steps as are compared here."""
+    if model.get('type') != 'DualTeacherDistiller':
+        raise SystemExit(
+            f'model.type={model.get("type")!r}: this measures a '
+            'DualTeacherDistiller, as in configs/dtkd.'
+        )
+    off = [k for k in LOSS_KEYS if k in model and model[k] is None]
+    if off or model.get('losses'):
+        raise SystemExit(
+            f'model: {", ".join(off) or "losses"}: the steps that are '
+            f'compared have {", ".join(LOSS_KEYS)}, all of them and no other.'
+        )
+
+
+def make_realistic(model: nn.Module, inputs: Tensor) -> None:
+    """Give random weights the scale of trained ones, in place.
+
+    As they are built, position tables are zero, BatchNorm does nothing and
+    logits are nearly constant: no comparison of answers could fail.
+
+    Args:
+        model (nn.Module): A stock recognizer.
+        inputs (Tensor): As it takes them, for its BatchNorm statistics.
+    """
+    for name, parameter in model.named_parameters():
+        if 'rel_pos' in name or 'bias_table' in name:
+            nn.init.normal_(parameter, std=0.5)
+    model.eval()
+    momenta: Dict[_BatchNorm, float] = {}
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            momenta[module] = module.momentum
+            module.reset_running_stats()
+            module.momentum = None  # an average over all that it sees
+            module.training = True
+    with torch.no_grad():
+        model.extract_feat(inputs, stage='head')
+        for module, momentum in momenta.items():
+            module.momentum = momentum
+            module.training = False
+        logits = model.extract_feat(inputs, stage='head')[0]
+        classifier = [
+            m for m in model.cls_head.modules() if isinstance(m, nn.Linear)
+        ][-1]
+        classifier.weight *= LOGIT_STD / logits.std()
+
+
+def write_clips(folder: Path, count: int, num_classes: int) -> None:
+    """Moving smooth noise as mp4 files, and their list."""
+    generator = np.random.default_rng(0)
+    size = (VIDEO['width'], VIDEO['height'])
+    lines = []
+    for index in range(count):
+        writer = cv2.VideoWriter(
+            str(folder / f'{index}.mp4'),
+            cv2.VideoWriter_fourcc(*'mp4v'),
+            30,
+            size,
+        )
+        coarse = generator.integers(0, 255, (24, 32, 3), np.uint8)
+        still = cv2.resize(coarse, size)
+        for frame in range(VIDEO['frames']):
+            writer.write(np.roll(still, 2 * frame, axis=1))
+        writer.release()
+        lines.append(f'{index}.mp4 {index % num_classes}')
+    (folder / 'clips.txt').write_text('\n'.join(lines))
+
+
+def training_pipeline(frames: int, size: int) -> List[dict]:
+    """As in ``configs/_base_/datasets/hmdb51.py``."""
+    return [
+        dict(type='DecordInit'),
+        dict(
+            type='SampleFrames',
+            clip_len=frames,
+            frame_interval=4,
+            num_clips=1,
+        ),
+        dict(type='DecordDecode'),
+        dict(type='Resize', scale=(-1, 256)),
+        dict(type='RandomResizedCrop'),
+        dict(type='Resize', scale=(size, size), keep_ratio=False),
+        dict(type='Flip', flip_ratio=0.5),
+        dict(type='FormatShape', input_format='NCTHW'),
+        dict(type='PackActionInputs'),
+    ]
