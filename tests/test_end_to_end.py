@@ -139,7 +139,8 @@ def config(tmp_path_factory, options):
     path.write_text(textwrap.dedent(text))
     loaded = Config.fromfile(path)
     for loader in ('train', 'val', 'test'):
-        for transform in loaded[f'{loader}_dataloader'].dataset.pipeline:
+        dataset = loaded[f'{loader}_dataloader'].dataset
+        for transform in dataset.get('dataset', dataset).pipeline:
             if transform.type == 'SampleFrames':
                 transform.update(clip_len=FRAMES, frame_interval=2)
                 if loader == 'test':
