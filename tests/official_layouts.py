@@ -17,7 +17,8 @@ from mmaction.registry import DATASETS
 from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
-CODECS = {'.avi': 'mpeg4', '.mp4': 'mpeg4', '.webm': 'libvpx'}
+# A .webm is Matroska; libvpx does not open beside OpenCV's copy of it.
+FORMATS = {'.avi': 'avi', '.mp4': 'mp4', '.webm': 'matroska'}
 
 
 def prepare_script(name):
@@ -36,11 +37,11 @@ def load_prepare(name):
 
 
 def write_clip(path, grey, frames=20, size=32):
-    """A real video of one grey value, in the format its suffix says."""
+    """A real video of one grey value, in the container of its suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    form = path.suffix.lower()
-    with av.open(str(path), 'w', format=form[1:]) as container:
-        stream = container.add_stream(CODECS[form], rate=25)
+    container_format = FORMATS[path.suffix.lower()]
+    with av.open(str(path), 'w', format=container_format) as container:
+        stream = container.add_stream('mpeg4', rate=25)
         stream.width = stream.height = size
         stream.pix_fmt = 'yuv420p'
         picture = np.full((size, size, 3), grey, np.uint8)

@@ -56,9 +56,11 @@ def test_is_what_a_training_step_compares(path, options, monkeypatch):
     options = {'model.loss_sd': dict(loss_weight=1.0), **options}
     compared = {}
 
-    def compare(self, predicted, residual, mask):
-        compared.update(predicted=predicted, residual=residual, mask=mask)
-        return residual.sum() * 0
+    def compare(self, predicted, target, labels=None):
+        compared.update(
+            predicted=predicted, residual=target.residual, mask=target.mask
+        )
+        return target.residual.sum() * 0
 
     monkeypatch.setattr(StructureDiscrepancyLoss, 'compare', compare)
     distiller, batch, picture = look(path, options)
