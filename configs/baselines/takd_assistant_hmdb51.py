@@ -20,3 +20,6 @@ model = dict(
     teacher={{_base_.model.vit_teacher}},
     losses={{_base_.losses}},
 )
+
+# Where the students look for it.
+work_dir = 'work_dirs/takd_assistant_hmdb51'

@@ -1,7 +1,7 @@
 """What every distiller shares: a student, frozen teachers, bookkeeping."""
 
 import math
-from typing import Dict, Iterable, List, Optional, Set, Tuple
+from typing import Dict, List, Optional, Set, Tuple
 
 import torch
 import torch.nn as nn
@@ -112,6 +112,8 @@ class BaseDistiller(BaseModel):
         self._teachers_loaded = False
         # Past nn.Module's registration: not in state_dict, optimizer or DDP.
         self.__dict__['_teachers'] = {}
+        # A TeachersAhead, where the training loop runs them ahead.
+        self.teachers_ahead = None
         self.losses = LossSet(
             losses,
             list(map(short_name, teachers)),
@@ -263,26 +265,36 @@ class BaseDistiller(BaseModel):
             }
         return losses, recording
 
-    def teach(
-        self, clips: Tensor, names: Iterable[str], data_samples: list
-    ) -> Dict[str, Recording]:
-        """What the named teachers say of the shared clips.
+    def needed_teachers(self) -> Set[str]:
+        """Short names of the teachers that a step asks."""
+        return self.losses.needed_teachers()
+
+    def teach(self, clips: Tensor, data_samples: list) -> Dict[str, Recording]:
+        """What the teachers say of the shared clips.
 
         Args:
             clips (Tensor): (B, 1, 3, T, H, W), raw.
-            names (Iterable[str]): Short names.
             data_samples (list): B samples; a cache is asked for their views.
 
         Returns:
-            dict[str, Recording]: By name.
+            dict[str, Recording]: By short name.
         """
         if self.teacher_cache is not None:
             return self.teacher_cache.read(
                 view_keys(data_samples), clips.device
             )
+        if self.teachers_ahead is not None:
+            taught = self.teachers_ahead.take(clips)
+            if taught is not None:
+                return taught
+        return self.ask_teachers(clips)
+
+    def ask_teachers(self, clips: Tensor) -> Dict[str, Recording]:
+        """Run the teachers that a step needs."""
         return {
             name: self.teachers[name](clips, self.losses.extras_of(name))
-            for name in names
+            # In one order: a teacher may draw random numbers.
+            for name in sorted(self.needed_teachers())
         }
 
     def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:

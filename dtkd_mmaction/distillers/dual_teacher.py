@@ -147,8 +147,9 @@ class DualTeacherDistiller(BaseDistiller):
                 of the further ones, and monitors, whose names do not contain
                 "loss".
         """
+        # Teachers first: the student's activations are not there yet.
+        taught = self.teach(inputs, data_samples)
         losses, student = self.student_forward(inputs, data_samples)
-        taught = self.teach(inputs, self._needed_teachers(), data_samples)
         labels = labels_of(data_samples, inputs.device)
         float32 = partial(torch.autocast, inputs.device.type, enabled=False)
         if self.loss_sd is not None:
@@ -212,6 +213,13 @@ class DualTeacherDistiller(BaseDistiller):
             self.loss_sd.target_width(width),
         )
 
+    def needed_teachers(self) -> Set[str]:
+        """As every distiller; both for ``loss_sr`` and ``loss_sd``."""
+        if self.loss_sr is not None or self.loss_sd is not None:
+            return {'vit', 'cnn'}
+        related = self.rkd_teachers if self.loss_rkd is not None else ()
+        return super().needed_teachers() | set(related)
+
     def teacher_quantities(self) -> Dict[str, Set[str]]:
         """As every distiller; ``compared_map`` is the map of ``loss_sd``."""
         found = super().teacher_quantities()
@@ -258,12 +266,6 @@ class DualTeacherDistiller(BaseDistiller):
             width=shapes[0][0],
             **self.loss_sd.fixed_target_options(),
         )
-
-    def _needed_teachers(self) -> Set[str]:
-        if self.loss_sr is not None or self.loss_sd is not None:
-            return {'vit', 'cnn'}
-        related = self.rkd_teachers if self.loss_rkd is not None else ()
-        return self.losses.needed_teachers() | set(related)
 
     def _relational_feature(self, recording: Recording) -> Tensor:
         if self.rkd_feature == 'mean_patch':

@@ -68,6 +68,11 @@ class Recording:
     versions: Dict[str, List[int]] = field(default_factory=dict)
     model_input: Optional[Tensor] = None
 
+    def tensors(self) -> List[Tensor]:
+        """All that is in here."""
+        parts = [self.logits, self.head_input, self.model_input]
+        return tensors_in([*parts, *self.outputs.values()])
+
     def overwritten(self) -> set:
         """Modules whose output has been written into since."""
         return {

@@ -1,6 +1,6 @@
 """SimKD: the student keeps the teacher's classifier (Chen et al. 2022)."""
 
-from typing import Dict, Optional
+from typing import Dict, Optional, Set
 
 import torch
 from mmaction.registry import MODELS
@@ -75,6 +75,10 @@ class SimKDDistiller(BaseDistiller):
             self.teachers['teacher'].recognizer.cls_head.state_dict()
         )
 
+    def needed_teachers(self) -> Set[str]:
+        """The only one, whose head input is the target."""
+        return {'teacher'}
+
     def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:
         """The squared error of the projected features; no label loss.
 
@@ -85,6 +89,7 @@ class SimKDDistiller(BaseDistiller):
         Returns:
             dict[str, Tensor]: ``loss_simkd``.
         """
+        taught = self.teach(inputs, data_samples)['teacher']
         clips = model_inputs(
             self.student, self.student_view, inputs, data_samples
         )
@@ -92,7 +97,6 @@ class SimKDDistiller(BaseDistiller):
             clips, data_samples=data_samples
         )
         projected = self.student.cls_head.project(features, **options)
-        taught = self.teach(inputs, ['teacher'], data_samples)['teacher']
         target = head_input_to_map(taught.head_input, taught.shape.frames)
         with torch.autocast(inputs.device.type, enabled=False):
             return dict(

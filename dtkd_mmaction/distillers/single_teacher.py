@@ -45,10 +45,8 @@ class SingleTeacherDistiller(BaseDistiller):
             dict[str, Tensor]: The student's stock losses, ``loss_<name>`` of
                 every loss, and ``<name>/<monitor>``.
         """
+        taught = self.teach(inputs, data_samples)
         results, student = self.student_forward(inputs, data_samples)
-        taught = self.teach(
-            inputs, self.losses.needed_teachers(), data_samples
-        )
         # Softmax and distances in float32 under AMP.
         with torch.autocast(inputs.device.type, enabled=False):
             results.update(

@@ -4,14 +4,16 @@ import signal
 import sys
 import threading
 from functools import partial
-from typing import Callable, Optional, Sequence
+from typing import Callable, Iterator, Optional, Sequence
 
 import torch
 from mmaction.registry import LOOPS
 from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 
 from ..datasets.keyed_views import KeyedViewSampler, seed_generators
+from ..distillers.teachers_ahead import TeachersAhead
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 
 # EX_TEMPFAIL of sysexits.h: not done, run it again (with --resume).
@@ -37,11 +39,16 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     resumed ends with the weights of one that was not.
 
     Args:
+        teachers_ahead (bool): Whether a distiller's teachers are asked about
+            the next batch while the student learns this one, on a CUDA
+            stream of their own (:class:`TeachersAhead`). Same values; a
+            batch more is in memory. Defaults to False.
         **kwargs: Those of ``EpochBasedTrainLoop``.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, teachers_ahead: bool = False, **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        self._teachers_ahead = teachers_ahead
         self._told_to_stop = False
         self._may_exit_at_once = False
         self.dataloader.worker_init_fn = partial(
@@ -79,13 +86,29 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         done = self._skip_batches(self._batches_done())
-        for batch_idx, data_batch in enumerate(self.dataloader, done):
+        for batch_idx, data_batch in enumerate(self._batches(), done):
             self.run_iter(batch_idx, data_batch)
             if self._must_stop():
                 self._save_and_exit()
         self._note('batches_done', 0)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+    def _batches(self) -> Iterator[dict]:
+        """The batches, each when the teachers know of the next one."""
+        if not self._teachers_ahead:
+            yield from self.dataloader
+            return
+        model = self.runner.model
+        if is_model_wrapper(model):
+            model = model.module
+        ahead = TeachersAhead(model)
+        batches = map(ahead.begin, self.dataloader)
+        batch = next(batches, None)
+        while batch is not None:
+            following = next(batches, None)
+            yield batch
+            batch = following
 
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
         """Train on one batch, with generators of its own."""

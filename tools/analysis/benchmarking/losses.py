@@ -47,7 +47,7 @@ def loss_terms(
     """Each loss of what student and teachers say of one batch."""
     samples = batch['data_samples']
     with torch.no_grad():
-        taught = distiller.teach(batch['inputs'], TEACHERS, samples)
+        taught = distiller.teach(batch['inputs'], samples)
         _, student = distiller.student_forward(batch['inputs'], samples)
     logits, student_map, embedding = (
         x.detach().clone().requires_grad_()

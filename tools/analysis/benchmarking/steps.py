@@ -2,7 +2,7 @@
 
 import copy
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import torch
 import torch.nn as nn
@@ -55,13 +55,10 @@ class MMRazorStyleDistiller(DualTeacherDistiller):
         super().__init__(**options)
         self.own_views = own_views
 
-    def teach(
-        self, clips: Tensor, names: Iterable[str], data_samples: list
-    ) -> dict:
+    def teach(self, clips: Tensor, data_samples: list) -> dict:
         """What the teachers say, without gradient."""
         found = {}
-        for name in names:
-            teacher = self.teachers[name]
+        for name, teacher in self.teachers.items():
             inputs = (
                 model_inputs(teacher.recognizer, teacher.view, clips)
                 if self.own_views
@@ -158,7 +155,7 @@ def step_of(
 def takes_the_students_clip(razor: nn.Module, batch: dict) -> bool:
     """Whether the teachers can be run on the student's tensor at all."""
     try:
-        razor.teach(batch['inputs'], TEACHERS, batch['data_samples'])
+        razor.teach(batch['inputs'], batch['data_samples'])
     except (RuntimeError, AssertionError, ValueError):
         return False  # such as position tables of one size
     return True
@@ -174,7 +171,7 @@ def build_variants(bench: Workbench) -> Dict[str, Callable[[], Any]]:
         teacher_mode='bn_eval_only',
     )
     batch = bench.batch(live)
-    teach = (batch['inputs'], TEACHERS, batch['data_samples'])
+    teach = (batch['inputs'], batch['data_samples'])
     writer = bench.writer
     variants: Dict[str, Callable[[], Any]] = {
         'teachers, stock': partial(stock.teach, *teach),

@@ -1,0 +1,355 @@
+"""From the declaration of a table to the runs that fill it."""
+
+import hashlib
+import json
+import os
+import os.path as osp
+from dataclasses import dataclass, field
+from glob import escape, glob
+from types import MappingProxyType
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+)
+
+import yaml
+from mmengine.config import Config
+
+# What a config's relative paths begin with.
+DATA, WORK = 'data', 'work_dirs'
+# Where a distiller has the specs of models that were trained before.
+TEACHERS = ('vit_teacher', 'cnn_teacher', 'teacher')
+
+
+class Row(NamedTuple):
+    """A line of a table.
+
+    Attributes:
+        name (str): In the table.
+        config (str): File, relative to that of the declaration.
+        once (bool): Trained with the first seed alone: a teacher.
+        cache (bool): Whether a teacher cache can serve it.
+        options (dict): What differs from the config, as ``--cfg-options``.
+    """
+
+    name: str
+    config: str
+    once: bool = False
+    cache: bool = True
+    options: Mapping[str, Any] = MappingProxyType({})
+
+
+class Table(NamedTuple):
+    """A table as ``configs/tables.yml`` declares it.
+
+    Attributes:
+        name (str): On the command line.
+        title (str): Above it.
+        metrics (dict): Column -> scalar of the validation, from 0 to 1.
+        rows (list[Row]): In order.
+        paper (dict): Config -> column -> the paper's figure, in percent.
+        reference (str): Row that the others are compared with, or ''.
+    """
+
+    name: str
+    title: str
+    metrics: Dict[str, str]
+    rows: List[Row]
+    paper: Dict[str, Dict[str, float]]
+    reference: str = ''
+
+
+@dataclass
+class Run:
+    """One training.
+
+    Attributes:
+        name (str): Its config without ``.py``, and its seed.
+        source (str): The config's file.
+        seed (int): ``randomness.seed``.
+        work_dir (str): Its folder.
+        config (Config): With the user's folders, seed and options.
+        config_sha256 (str): Of the config without the user's folders.
+        needed_files (dict): File that must be there -> what makes it.
+        clips (int): Of its training set; 0 if that cannot be told.
+        teachers (dict): Argument of the distiller -> the run it waits for.
+    """
+
+    name: str
+    source: str
+    seed: int
+    work_dir: str
+    config: Config
+    config_sha256: str
+    needed_files: Dict[str, str]
+    clips: int
+    teachers: Dict[str, 'Run'] = field(default_factory=dict)
+
+
+def read_tables(path: str) -> Dict[str, Table]:
+    """Read the declaration of the tables.
+
+    Args:
+        path (str): A YAML file such as ``configs/tables.yml``.
+
+    Returns:
+        dict[str, Table]: By name.
+    """
+    with open(path) as f:
+        declared = yaml.safe_load(f)
+    tables = {}
+    for name, table in declared['tables'].items():
+        rows = [
+            Row(row, options)
+            if isinstance(options, str)
+            else Row(row, **options)
+            for row, options in table['rows'].items()
+        ]
+        columns = list(table['metrics'])
+        figures = {
+            config: figure
+            if isinstance(figure, dict)
+            else {columns[0]: figure}
+            for config, figure in declared.get('paper', {}).items()
+        }
+        tables[name] = Table(
+            name,
+            table['title'],
+            table['metrics'],
+            rows,
+            figures,
+            table.get('reference', ''),
+        )
+    return tables
+
+
+class Planner:
+    """Makes the runs of configs; one config and seed is one run.
+
+    Args:
+        tables_file (str): The declaration; configs are named from its folder.
+        data_root (str): Takes the place of ``data`` in the configs.
+        work_root (str): Takes the place of ``work_dirs``.
+        cfg_options (dict, optional): As ``--cfg-options``. Those of
+            ``model`` are for distillers alone.
+        teacher_cache (str, optional): Folder of ``tools/cache_teachers.py``.
+    """
+
+    def __init__(
+        self,
+        tables_file: str,
+        data_root: str = DATA,
+        work_root: str = WORK,
+        cfg_options: Optional[dict] = None,
+        teacher_cache: Optional[str] = None,
+    ) -> None:
+        self.folder = osp.dirname(osp.abspath(tables_file))
+        with open(tables_file) as f:
+            self.declared = yaml.safe_load(f)
+        self.roots = {
+            DATA: osp.abspath(data_root),
+            WORK: osp.abspath(work_root),
+        }
+        self.cfg_options = cfg_options or {}
+        self.teacher_cache = teacher_cache and osp.abspath(teacher_cache)
+        self._runs: Dict[Any, Run] = {}
+        self._stage_one: Optional[Dict[str, str]] = None
+
+    def runs(self, row: Row, seeds: Iterable[int]) -> List[Run]:
+        """The runs of a row, one a seed."""
+        seeds = list(seeds)[:1] if row.once else seeds
+        return [self.run(row, seed) for seed in seeds]
+
+    def run(self, row: Row, seed: int) -> Run:
+        """The run of a row with a seed, its teachers' runs below it.
+
+        Args:
+            row (Row): Its config, relative to the declaration's folder.
+            seed (int): Of the run; its teachers have seed 0.
+        """
+        # The same config in two rows, or tables, is one run.
+        stem = osp.splitext(row.config)[0]
+        if row.options:
+            stem += f'/{row.name.replace(" ", "_")}'
+        if (stem, seed) not in self._runs:
+            self._runs[stem, seed] = self._plan(row, stem, seed)
+        return self._runs[stem, seed]
+
+    def _plan(self, row: Row, stem: str, seed: int) -> Run:
+        path = osp.join(self.folder, row.config)
+        if not osp.isfile(path):
+            raise SystemExit(f'{row.config} is not in {self.folder}.')
+        config = Config.fromfile(path)
+        config.merge_from_dict(dict(row.options))
+        teachers = {}
+        for argument in TEACHERS:
+            pattern = (config.model.get(argument) or {}).get('checkpoint')
+            if pattern and pattern.startswith(f'{WORK}/'):
+                trained_by = self.stage_one(osp.dirname(pattern), row.config)
+                teacher = Row(trained_by, trained_by, once=True)
+                teachers[argument] = self.run(teacher, 0)
+        is_distiller = 'student' in config.model
+        config.merge_from_dict(
+            {
+                name: value
+                for name, value in self.cfg_options.items()
+                if is_distiller or not name.startswith('model.')
+            }
+        )
+        if self.teacher_cache and teachers and row.cache:
+            config.model.teacher_cache = self.teacher_cache
+            config.train_dataloader.dataset.views = self._cached_views()
+        config.merge_from_dict({'randomness.seed': seed})
+        own_folder = config.get('work_dir')
+        if own_folder is None or seed or row.options:
+            own_folder = f'{WORK}/reproduce/{stem}/seed{seed}'
+        return Run(
+            name=f'{stem} seed {seed}',
+            source=row.config,
+            seed=seed,
+            work_dir=self._rebase(own_folder),
+            config=self._resolved(config, own_folder),
+            config_sha256=self._fingerprint(config),
+            needed_files=self._needed_files(config),
+            clips=self._clips(config),
+            teachers=teachers,
+        )
+
+    def _cached_views(self) -> int:
+        manifest = osp.join(self.teacher_cache, 'manifest.json')
+        if not osp.isfile(manifest):
+            raise SystemExit(
+                f'--teacher-cache: {self.teacher_cache} is no cache. Make it '
+                'with tools/cache_teachers.py once the teachers are trained.'
+            )
+        with open(manifest) as f:
+            return json.load(f)['views']
+
+    def stage_one(self, folder: str, wanted_by: str) -> str:
+        """The config that trains into a folder.
+
+        Raises:
+            SystemExit: If none does.
+        """
+        if self._stage_one is None:
+            self._stage_one = {}
+            for pattern in self.declared['stage_one']:
+                pattern = osp.join(escape(self.folder), pattern)
+                for path in sorted(glob(pattern)):
+                    own = Config.fromfile(path).get('work_dir')
+                    if own is not None:
+                        name = osp.relpath(path, self.folder)
+                        self._stage_one[own] = name
+        if folder not in self._stage_one:
+            raise SystemExit(
+                f'{wanted_by} reads a checkpoint in {folder}, but no config '
+                f'of stage_one={self.declared["stage_one"]} has this as its '
+                'work_dir.'
+            )
+        return self._stage_one[folder]
+
+    def _rebase(self, path: str) -> str:
+        head, _, rest = path.partition('/')
+        root = self.roots.get(head)
+        return path if root is None or not rest else osp.join(root, rest)
+
+    def _resolved(self, config: Config, own_folder: str) -> Config:
+        """What is trained: the config in the user's folders."""
+        resolved = map_strings(config.to_dict(), self._rebase)
+        resolved['work_dir'] = self._rebase(own_folder)
+        return Config(resolved)
+
+    def _fingerprint(self, config: Config) -> str:
+        """Hash of what decides the result, wherever the user keeps it."""
+        content = config.to_dict()
+        content.pop('work_dir', None)
+        if 'teacher_cache' in content['model']:
+            content['model']['teacher_cache'] = 'used'
+        content = map_strings(content, self._read_config)
+        text = json.dumps(content, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _read_config(self, value: str) -> Any:
+        """A config file's model in place of its name."""
+        if not value.endswith('.py') or not osp.isfile(value):
+            return value.replace(self.folder, '')
+        config = Config.fromfile(value).to_dict()
+        return map_strings(config['model'], self._read_config)
+
+    def _needed_files(self, config: Config) -> Dict[str, str]:
+        needed = {}
+        for part in ('train_dataloader', 'val_dataloader'):
+            for name in found_under(config.get(part) or {}, 'ann_file'):
+                needed[self._rebase(name)] = how_to_prepare(name)
+        for key in ('load_from', 'checkpoint'):
+            for name in found_under(config, key):
+                if '://' not in name and not name.startswith(f'{WORK}/'):
+                    needed[name] = f'{key}={name!r}: see {config.filename}'
+        return needed
+
+    def _clips(self, config: Config) -> int:
+        for name in found_under(config.train_dataloader, 'ann_file'):
+            path = self._rebase(name)
+            if osp.isfile(path):
+                with open(path) as f:
+                    lines = sum(bool(line.strip()) for line in f)
+                return lines - path.endswith('.csv')  # its head
+            folder = '/'.join(name.split('/')[:2])
+            return self.declared.get('clips', {}).get(folder, 0)
+        return 0
+
+
+def runs_in_order(runs: Iterable[Run]) -> List[Run]:
+    """Every run once, after its teachers."""
+    ordered: Dict[int, Run] = {}
+
+    def add(run: Run) -> None:
+        for teacher in run.teachers.values():
+            add(teacher)
+        ordered.setdefault(id(run), run)
+
+    runs = list(runs)
+    for run in runs:
+        for teacher in run.teachers.values():
+            add(teacher)
+    for run in runs:
+        add(run)
+    return list(ordered.values())
+
+
+def map_strings(value: Any, change: Callable[[str], Any]) -> Any:
+    """A copy of nested dicts and lists with every string changed."""
+    if isinstance(value, dict):
+        return {k: map_strings(v, change) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map_strings(v, change) for v in value)
+    return change(value) if isinstance(value, str) else value
+
+
+def found_under(value: Any, key: str) -> List[str]:
+    """Every string that nested dicts have under a key."""
+    found = []
+    if isinstance(value, dict):
+        if isinstance(value.get(key), str) and value[key]:
+            found.append(value[key])
+        for part in value.values():
+            found += found_under(part, key)
+    return found
+
+
+def how_to_prepare(ann_file: str) -> str:
+    """The command that makes an annotation file."""
+    parts = ann_file.split('/')
+    if parts[0] != DATA or len(parts) < 3:
+        return f'ann_file={ann_file!r}'
+    script = f'tools/data/{parts[1]}/prepare.py'
+    here = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+    if not osp.isfile(osp.join(here, *script.split('/'))):
+        return f'ann_file={ann_file!r}; --data-root names the folder of data'
+    return f'python {script}, or --data-root (now for {DATA}{os.sep})'

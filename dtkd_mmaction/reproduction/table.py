@@ -1,0 +1,145 @@
+"""From the records of runs to a table beside the paper's figures."""
+
+import math
+import os.path as osp
+import statistics
+from typing import Iterable, List, Sequence
+
+from rich import box
+from rich.table import Table as RichTable
+
+from .plan import WORK, Planner, Table
+from .records import ConflictError, State, read_result, state_of
+
+NOTHING = '-'
+
+
+def mean_and_deviation(values: List[float]) -> str:
+    """Mean and, of more than one, sample standard deviation."""
+    if not values:
+        return NOTHING
+    text = f'{statistics.fmean(values):.2f}'
+    if len(values) > 1:
+        text += f' ± {statistics.stdev(values):.2f}'
+    return text
+
+
+def beside_paper(values: List[float], paper: float) -> List[str]:
+    """The paper's figure, and how far the mean is from it."""
+    if math.isnan(paper):
+        return [NOTHING, NOTHING]
+    if not values:
+        return [f'{paper:.2f}', NOTHING]
+    return [f'{paper:.2f}', f'{statistics.fmean(values) - paper:+.2f}']
+
+
+def beside_reference(values: List[float], reference: List[float]) -> str:
+    """Difference of the means, and its standard error (Welch's)."""
+    if values is reference or len(values) < 2 or len(reference) < 2:
+        return NOTHING
+    difference = statistics.fmean(values) - statistics.fmean(reference)
+    error = math.sqrt(
+        sum(statistics.variance(v) / len(v) for v in (values, reference))
+    )
+    return f'{difference:+.2f} ± {error:.2f}'
+
+
+def measured_rows(
+    table: Table, planner: Planner, seeds: Sequence[int]
+) -> List[dict]:
+    """What there is of a table now.
+
+    Args:
+        table (Table): With the rows that are wanted.
+        planner (Planner): Knows where the runs are.
+        seeds (Sequence[int]): Of every row.
+
+    Returns:
+        list[dict]: A dict a row: ``name``, ``config``, ``paper`` (column ->
+            percent) and ``runs``, the records of the finished runs.
+
+    Raises:
+        ValueError: If a record lacks a metric of the table.
+    """
+    rows = []
+    for row in table.rows:
+        finished = []
+        for run in planner.runs(row, seeds):
+            result = read_result(run) if is_done(run) else None
+            if result is None:
+                continue
+            lacking = set(table.metrics.values()) - set(result['metrics'])
+            if lacking:
+                raise ValueError(
+                    f'{run.work_dir}: its validation has no '
+                    f'{sorted(lacking)}, only {sorted(result["metrics"])}.'
+                )
+            # What is shown to others has no folders of this machine.
+            for launch in result['launches']:
+                del launch['command']
+            folder = osp.relpath(run.work_dir, planner.roots[WORK])
+            finished.append(dict(result, folder=folder))
+        paper = table.paper.get(row.config, {})
+        rows.append(
+            dict(name=row.name, config=row.config, paper=paper, runs=finished)
+        )
+    return rows
+
+
+def is_done(run) -> bool:
+    """Whether a run's record is that of this run."""
+    try:
+        return state_of(run) is State.DONE
+    except ConflictError:
+        return False
+
+
+def lines(table: Table, rows: Iterable[dict]) -> List[List[str]]:
+    """The head, then the cells of every row, in percent."""
+    rows = list(rows)
+    has_paper = any(row['paper'] for row in rows)
+    result = [
+        ['row', 'runs'],
+        *([r['name'], str(len(r['runs']))] for r in rows),
+    ]
+    for column, metric in table.metrics.items():
+        values = {
+            row['name']: [100 * run['metrics'][metric] for run in row['runs']]
+            for row in rows
+        }
+        reference = values.get(table.reference, [])
+        result[0].append(column)
+        if has_paper:
+            result[0] += ['paper', 'difference']
+        if table.reference:
+            result[0].append(f'beside {table.reference}')
+        for row, cells in zip(rows, result[1:]):
+            own = values[row['name']]
+            cells.append(mean_and_deviation(own))
+            if has_paper:
+                paper = row['paper'].get(column, math.nan)
+                cells += beside_paper(own, paper)
+            if table.reference:
+                cells.append(beside_reference(own, reference))
+    return result
+
+
+def markdown_table(table: Table, rows: Iterable[dict]) -> str:
+    """The table as Markdown, with its title."""
+    names, *body = lines(table, rows)
+    rule = ['---', *['---:'] * (len(names) - 1)]
+    text = '\n'.join(
+        f'| {" | ".join(line)} |' for line in (names, rule, *body)
+    )
+    return f'## {table.title}\n\n{text}\n'
+
+
+def text_table(table: Table, rows: Iterable[dict]) -> RichTable:
+    """The table for a terminal."""
+    names, *body = lines(table, rows)
+    drawn = RichTable(title=table.title, box=box.SIMPLE)
+    for i, name in enumerate(names):
+        drawn.add_column(name, justify='right' if i else 'left', no_wrap=True)
+    for line in body:
+        drawn.add_row(*line)
+    return drawn

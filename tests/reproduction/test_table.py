@@ -1,0 +1,50 @@
+"""Means, deviations and differences."""
+
+import math
+
+from dtkd_mmaction.reproduction import Table, markdown_table, text_table
+
+TABLE = Table('t', 'Two', {'Verb': 'verb', 'Noun': 'noun'}, [], {}, 'alone')
+
+
+def row(name, verbs, nouns, **paper):
+    runs = [
+        dict(metrics=dict(verb=verb, noun=noun))
+        for verb, noun in zip(verbs, nouns)
+    ]
+    return dict(name=name, config='', paper=paper, runs=runs)
+
+
+ROWS = [
+    row('alone', (0.50, 0.54), (0.3, 0.3), Verb=51),
+    row('taught', (0.60, 0.66), (0.4, 0.4)),
+    row('once', (0.7,), (0.5,)),
+    row('never', (), (), Noun=1),
+]
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip('|\n').split('|')]
+
+
+def test_every_cell():
+    text = markdown_table(TABLE, ROWS).splitlines()
+    assert text[0] == '## Two'
+    assert cells(text[2]) == [
+        *('row', 'runs'),
+        *('Verb', 'paper', 'difference', 'beside alone'),
+        *('Noun', 'paper', 'difference', 'beside alone'),
+    ]
+    error = math.sqrt((2 * 2**2 + 2 * 3**2) / 2)  # variances over n = 2
+    assert cells(text[5])[2:6] == [
+        *('63.00 ± 4.24', '-', '-', f'+11.00 ± {error:.2f}')
+    ]
+    assert cells(text[4])[2:6] == ['52.00 ± 2.83', '51.00', '+1.00', '-']
+    assert cells(text[5])[6:] == ['40.00 ± 0.00', '-', '-', '+10.00 ± 0.00']
+    assert cells(text[6])[1:6] == ['1', '70.00', '-', '-', '-']
+    assert cells(text[7])[6:] == ['-', '1.00', '-', '-']
+
+
+def test_text_has_the_same_columns():
+    drawn = text_table(TABLE, ROWS)
+    assert len(drawn.columns) == 10 and drawn.row_count == 4
