@@ -1,5 +1,6 @@
 """From the declaration of a table to the runs that fill it."""
 
+import functools
 import hashlib
 import json
 import os
@@ -279,8 +280,7 @@ class Planner:
         """A config file's model in place of its name."""
         if not value.endswith('.py') or not osp.isfile(value):
             return value.replace(self.folder, '')
-        config = Config.fromfile(value).to_dict()
-        return map_strings(config['model'], self._read_config)
+        return map_strings(model_of(value), self._read_config)
 
     def _needed_files(self, config: Config) -> Dict[str, str]:
         needed = {}
@@ -303,6 +303,12 @@ class Planner:
             folder = '/'.join(name.split('/')[:2])
             return self.declared.get('clips', {}).get(folder, 0)
         return 0
+
+
+@functools.lru_cache(maxsize=None)
+def model_of(path: str) -> dict:
+    """The model of a config file."""
+    return Config.fromfile(path).to_dict()['model']
 
 
 def runs_in_order(runs: Iterable[Run]) -> List[Run]:
