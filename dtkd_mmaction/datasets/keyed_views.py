@@ -128,7 +128,9 @@ class KeyedViewDataset:
         self.folder = None
         if kept_in is not None:
             described = json.dumps(
-                [config['type'], config['pipeline'], seed], default=str
+                [config['type'], config['pipeline'], seed],
+                sort_keys=True,  # a config that was dumped has them sorted
+                default=str,
             )
             digest = hashlib.sha256(described.encode())
             digest.update(clips_digest(dataset).encode())

@@ -185,6 +185,32 @@ def test_other_views_are_kept_apart(clips, tmp_path):
         build(clips, kept_in=str(tmp_path))
 
 
+def test_a_dumped_config_finds_its_views(clips, tmp_path):
+    """MMEngine sorts keys when it dumps a config."""
+    dataset = build(clips).dataset
+    pipeline = noise_pipeline(8, 24)
+    folders = set()
+    for order in (sorted, reversed):
+        config = dict(
+            type='CheckedVideoDataset',
+            ann_file=dataset.ann_file,
+            data_prefix=dict(video=str(clips)),
+            pipeline=[
+                {key: t[key] for key in order(list(t))} for t in pipeline
+            ],
+        )
+        kept = DATASETS.build(
+            dict(
+                type='KeyedViewDataset',
+                views=2,
+                kept_in=str(tmp_path),
+                dataset=config,
+            )
+        )
+        folders.add(kept.folder)
+    assert len(folders) == 1
+
+
 def test_bad_options(clips):
     with pytest.raises(ValueError, match=r'views=0: give the number'):
         build(clips, views=0)
