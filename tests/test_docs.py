@@ -1,14 +1,18 @@
 """What the documents tell a reader to write, works as written."""
 
+import json
 import os.path as osp
 import re
 
+import pytest
 import torch
 from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from test_configs import CONFIGS, ROOT
 from tiny_models import batch, tiny_single_teacher
+
+from dtkd_mmaction.reproduction import markdown_table, read_tables
 
 
 def code_blocks(name):
@@ -40,3 +44,19 @@ def test_every_method_of_the_table_has_its_configs():
         for name in names:
             run = f'{student}_hmdb51'
             assert f'configs/baselines/{run}/{run}_{name}.py' in CONFIGS
+
+
+@pytest.mark.parametrize(
+    'table, page',
+    [('ucf6', 'results.md'), ('choices', 'design_choices.md')],
+)
+def test_tables_are_those_of_the_records(table, page):
+    """What stands on a page is what tools/reproduce.py made of the runs."""
+    with open(osp.join(ROOT, 'docs', 'results', f'{table}.json')) as f:
+        rows = json.load(f)['rows']
+    declared = read_tables(osp.join(ROOT, 'configs', 'tables.yml'))[table]
+    assert [row['name'] for row in rows] == [row.name for row in declared.rows]
+    with open(osp.join(ROOT, 'docs', page)) as f:
+        lines = f.read().splitlines()
+    for line in markdown_table(declared, rows).splitlines()[2:]:
+        assert line in lines

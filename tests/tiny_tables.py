@@ -61,7 +61,7 @@ if behaviour == 'wait':
     open(os.path.join(folder, 'waits'), 'w').close()
     time.sleep(60)
 open(os.path.join(folder, 'epoch_2.pth'), 'w').write('weights')
-os.makedirs(os.path.join(folder, 'now', 'vis_data'))
+os.makedirs(os.path.join(folder, 'now', 'vis_data'), exist_ok=True)
 with open(os.path.join(folder, 'now', 'vis_data', 'scalars.json'), 'w') as f:
     f.write('{"loss": 1.0, "step": 2}\\n')
     f.write('{"acc/top1": %g, "step": 1}\\n' % (accuracy - 0.2))

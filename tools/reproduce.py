@@ -223,13 +223,14 @@ def reproduce(args: argparse.Namespace, say: Callable[[Any], None]) -> int:
         return 0
     code = 0
     if not args.print_only and todo:
+        launcher = Launcher(TOOLS, args.gpus, args.slurm, args.jobs)
+        launcher.check()
         missing = missing_files(todo)
         if missing:
             raise SystemExit('\n'.join(missing))
         for run in todo:
             if state[run.name] is State.CONFLICT:
                 say(f'{run.name}: moved to {move_aside(run)}')
-        launcher = Launcher(TOOLS, args.gpus, args.slurm, args.jobs)
         outcomes = set(train_all(todo, launcher, say).values())
         if 'interrupted' in outcomes:
             code = INTERRUPTED_EXIT_CODE

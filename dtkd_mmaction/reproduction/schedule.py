@@ -41,6 +41,19 @@ class Launcher(NamedTuple):
     slurm: Optional[str] = None
     jobs: int = 1
 
+    def check(self) -> None:
+        """Raise if there are fewer GPUs than the trainings would take.
+
+        Raises:
+            SystemExit: If so; without any GPU they run on the CPU.
+        """
+        found = len(visible_gpus())
+        if not self.slurm and 0 < found < self.jobs * self.gpus:
+            raise SystemExit(
+                f'--jobs {self.jobs} times --gpus {self.gpus}: this machine '
+                f'shows {found} GPUs.'
+            )
+
     def command(self, run: Run, config: str, resume: bool) -> List[str]:
         """The command line of a training.
 

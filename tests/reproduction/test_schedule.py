@@ -194,3 +194,13 @@ def test_half_a_line_in_the_log(tmp_path):
     (tmp_path / 'train.py').write_text(text)
     outcome, _ = train(tmp_path, planned(tmp_path, seeds=[0])[:1])
     assert outcome == {'vit_teacher seed 0': 'done'}
+
+
+def test_gpus_of_every_training(tmp_path, monkeypatch):
+    """Each has its own; more than there are is an error, not a CPU run."""
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3,5,6,7')
+    launcher = Launcher(str(tmp_path), gpus=2, jobs=2)
+    launcher.check()
+    assert launcher.environment(1)['CUDA_VISIBLE_DEVICES'] == '6,7'
+    with pytest.raises(SystemExit, match='--jobs 3 times --gpus 2.* 4 GPUs'):
+        Launcher(str(tmp_path), gpus=2, jobs=3).check()
