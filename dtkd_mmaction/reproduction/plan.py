@@ -56,6 +56,7 @@ class Table(NamedTuple):
         rows (list[Row]): In order.
         paper (dict): Config -> column -> the paper's figure, in percent.
         reference (str): Row that the others are compared with, or ''.
+        monitors (dict): Column -> scalar of the last logged training step.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Table(NamedTuple):
     rows: List[Row]
     paper: Dict[str, Dict[str, float]]
     reference: str = ''
+    monitors: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass
@@ -126,6 +128,7 @@ def read_tables(path: str) -> Dict[str, Table]:
             rows,
             figures,
             table.get('reference', ''),
+            table.get('monitors', {}),
         )
     return tables
 

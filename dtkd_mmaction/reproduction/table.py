@@ -95,7 +95,7 @@ def is_done(run) -> bool:
 
 
 def lines(table: Table, rows: Iterable[dict]) -> List[List[str]]:
-    """The head, then the cells of every row, in percent."""
+    """The head, then the cells of every row; metrics in percent."""
     rows = list(rows)
     has_paper = any(row['paper'] for row in rows)
     result = [
@@ -121,6 +121,14 @@ def lines(table: Table, rows: Iterable[dict]) -> List[List[str]]:
                 cells += beside_paper(own, paper)
             if table.reference:
                 cells.append(beside_reference(own, reference))
+    for column, name in table.monitors.items():
+        result[0].append(column)
+        for row, cells in zip(rows, result[1:]):
+            trained = [run['training'] for run in row['runs']]
+            values = [scalars[name] for scalars in trained if name in scalars]
+            cells.append(
+                f'{statistics.fmean(values):.3f}' if values else NOTHING
+            )
     return result
 
 
