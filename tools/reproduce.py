@@ -248,7 +248,9 @@ def reproduce(args: argparse.Namespace, say: Callable[[Any], None]) -> int:
 
 def main() -> None:
     """Command line."""
-    console = Console(highlight=False, soft_wrap=True)
+    # A table in a log file is as wide as it must be.
+    width = None if sys.stdout.isatty() else 240
+    console = Console(highlight=False, soft_wrap=True, width=width)
     sys.exit(reproduce(parse_args(), console.print))
 
 
