@@ -148,6 +148,8 @@ def train_all(
             training = begin(run, launcher, slot, outcome, say)
             if training is not None:
                 running.append(training)
+                if told:  # while it was started
+                    training.process.send_signal(signal.SIGTERM)
             if training is not None or run.name in outcome:
                 waiting.remove(run)
 

@@ -116,7 +116,7 @@ def reproduce(folder):
     script = textwrap.dedent(f"""
         import pathlib, sys
         sys.path[:0] = {sys.path!r}
-        from test_schedule import planned, train
+        from test_train_all import planned, train
         folder = pathlib.Path({str(folder)!r})
         outcome, _ = train(folder, planned(folder, seeds=[0]))
         print(sorted(outcome.values()))
@@ -204,3 +204,28 @@ def test_gpus_of_every_training(tmp_path, monkeypatch):
     assert launcher.environment(1)['CUDA_VISIBLE_DEVICES'] == '6,7'
     with pytest.raises(SystemExit, match='--jobs 3 times --gpus 2.* 4 GPUs'):
         Launcher(str(tmp_path), gpus=2, jobs=3).check()
+
+
+def test_signal_while_a_training_starts(tmp_path, monkeypatch):
+    """It is told to stop as well, not waited for."""
+    write_tables(tmp_path, alone='wait')
+    alone = next(
+        run for run in planned(tmp_path, seeds=[0]) if run.source == 'alone.py'
+    )
+    popen = subprocess.Popen
+
+    def start(*args, **options):
+        process = popen(*args, **options)
+        if 'git' in args[0]:
+            return process
+        while not os.path.exists(os.path.join(alone.work_dir, 'waits')):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(
+        'dtkd_mmaction.reproduction.schedule.subprocess.Popen', start
+    )
+    outcome, _ = train(tmp_path, [alone])
+    assert outcome == {'alone seed 0': 'interrupted'}
+    assert read_result(alone) is None
