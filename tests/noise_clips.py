@@ -42,3 +42,33 @@ def noise_pipeline(frames, size):
         dict(type='FormatShape', input_format='NCTHW'),
         dict(type='PackActionInputs'),
     ]
+
+
+def noise_run(folder, frames, size):
+    """The parts of a run config that train and validate on these clips."""
+    dataset = dict(
+        type='CheckedVideoDataset',
+        ann_file=f'{folder}/train.txt',
+        data_prefix=dict(video=str(folder)),
+        pipeline=noise_pipeline(frames, size),
+    )
+    return dict(
+        default_scope='mmaction',
+        custom_imports=dict(imports=['dtkd_mmaction']),
+        train_dataloader=dict(
+            batch_size=4,
+            num_workers=0,
+            sampler=dict(type='KeyedViewSampler', shuffle=True),
+            dataset=dict(type='KeyedViewDataset', dataset=dataset),
+        ),
+        val_dataloader=dict(
+            batch_size=2,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dict(
+                dataset, ann_file=f'{folder}/val.txt', test_mode=True
+            ),
+        ),
+        val_evaluator=dict(type='AccMetric'),
+        val_cfg=dict(type='ValLoop'),
+    )

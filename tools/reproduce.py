@@ -49,7 +49,7 @@ TABLES = osp.join(osp.dirname(TOOLS), 'configs', 'tables.yml')
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('table', help='table1 to table8, or ucf6')
+    parser.add_argument('table', help='table1 to table8, ucf6 or choices')
     parser.add_argument(
         '--tables', default=TABLES, help='where tables are declared'
     )

@@ -1,5 +1,5 @@
 # A ResNet3d-18 with 3x3x3 convolutions, from scratch.
-_base_ = ['_base_/clips.py', '_base_/adamw_30e.py']
+_base_ = '_base_/teacher.py'
 
 model = dict(
     type='Recognizer3D',

@@ -1,5 +1,5 @@
 # A small MViTv2, from scratch.
-_base_ = ['_base_/clips.py', '_base_/adamw_30e.py']
+_base_ = '_base_/teacher.py'
 
 model = dict(
     type='Recognizer3D',

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import find_latest_checkpoint
-from noise_clips import noise_pipeline, write_clips
+from noise_clips import noise_run, write_clips
 from tiny_models import NUM_CLASSES, tiny_mvit, tiny_x3d
 
 from dtkd_mmaction.engine.atomic_checkpoint_hook import AtomicLocalBackend
@@ -57,20 +57,12 @@ def folder(tmp_path_factory):
 
 def config(root):
     """Three epochs of three iterations: dropout, EMA, masks and mixup."""
-    dataset = dict(
-        type='CheckedVideoDataset',
-        ann_file=str(root / 'train.txt'),
-        data_prefix=dict(video=str(root)),
-        pipeline=noise_pipeline(8, 32),
-    )
     view = dict(frames=8, size=32)
     blending = dict(type='MixupBlending', num_classes=NUM_CLASSES, alpha=0.8)
     student = tiny_x3d()
     student['data_preprocessor']['blending'] = blending
     return Config(
         dict(
-            default_scope='mmaction',
-            custom_imports=dict(imports=['dtkd_mmaction']),
             model=dict(
                 type='DualTeacherDistiller',
                 student=dict(cfg=student, view=view),
@@ -79,23 +71,7 @@ def config(root):
                 teacher_mode='bn_eval_only',  # random teachers too
                 losses=dict(mgd=dict(type='MGDLoss', teacher='vit')),
             ),
-            train_dataloader=dict(
-                batch_size=4,
-                num_workers=0,
-                sampler=dict(type='KeyedViewSampler', shuffle=True),
-                dataset=dict(type='KeyedViewDataset', dataset=dataset),
-            ),
-            val_dataloader=dict(
-                batch_size=2,
-                num_workers=0,
-                sampler=dict(type='DefaultSampler', shuffle=False),
-                dataset=dict(
-                    dataset, ann_file=str(root / 'val.txt'), test_mode=True
-                ),
-            ),
-            val_evaluator=dict(type='AccMetric'),
             train_cfg=dict(type='ResumableTrainLoop', max_epochs=3),
-            val_cfg=dict(type='ValLoop'),
             optim_wrapper=dict(
                 optimizer=dict(type='SGD', lr=0.02, momentum=0.9)
             ),
@@ -113,6 +89,7 @@ def config(root):
             ),
             custom_hooks=[dict(type='EMAHook')],
             randomness=dict(seed=1, deterministic=True),
+            **noise_run(root, 8, 32),
         )
     )
 

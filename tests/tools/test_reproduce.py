@@ -10,7 +10,7 @@ import time
 
 import pytest
 from mmengine.config import Config
-from noise_clips import noise_pipeline, write_clips
+from noise_clips import noise_run, write_clips
 from tiny_models import FRAMES, SIZE, tiny_mvit, tiny_x3d
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
@@ -29,38 +29,15 @@ tables:
 
 def config(model, **rest):
     """One epoch on the clips of ``data/noise``."""
-    dataset = dict(
-        type='CheckedVideoDataset',
-        ann_file='data/noise/train.txt',
-        data_prefix=dict(video='data/noise'),
-        pipeline=noise_pipeline(FRAMES, SIZE),
-    )
     return Config(
         dict(
-            default_scope='mmaction',
-            custom_imports=dict(imports=['dtkd_mmaction']),
             model=model,
-            train_dataloader=dict(
-                batch_size=4,
-                num_workers=0,
-                sampler=dict(type='KeyedViewSampler', shuffle=True),
-                dataset=dict(type='KeyedViewDataset', dataset=dataset),
-            ),
-            val_dataloader=dict(
-                batch_size=2,
-                num_workers=0,
-                sampler=dict(type='DefaultSampler', shuffle=False),
-                dataset=dict(
-                    dataset, ann_file='data/noise/val.txt', test_mode=True
-                ),
-            ),
-            val_evaluator=dict(type='AccMetric'),
             train_cfg=dict(type='ResumableTrainLoop', max_epochs=1),
-            val_cfg=dict(type='ValLoop'),
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
             default_hooks=dict(
                 checkpoint=dict(type='AtomicCheckpointHook', interval=1)
             ),
+            **noise_run('data/noise', FRAMES, SIZE),
             **rest,
         )
     )
