@@ -1,0 +1,149 @@
+"""Which loss moves the student, and whether it helps the labels.
+
+    python tools/analysis/loss_balance.py CONFIG
+
+takes batches of the training as they come and prints, for every loss with its
+weight: its value, the norm of its gradient in the student's parameters, that
+norm beside the one of the label loss, and the cosine between the two
+gradients. A loss weight that is unpublished can be chosen by it: a gradient
+many times the label's, and at right angles to it, is what the student learns
+first. At the start of a training; with a run's checkpoint, at that point.
+"""
+
+import argparse
+import sys
+from itertools import chain, islice, repeat
+from typing import Dict
+
+import torch
+from mmengine.config import DictAction
+from mmengine.runner import Runner, set_random_seed
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from dtkd_mmaction.distillers import BaseDistiller
+from dtkd_mmaction.engine.inspection import (
+    build_distiller,
+    load_exactly,
+    read_checkpoint,
+)
+
+LABELS = 'loss_cls'
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument('config', help='a distillation config')
+    parser.add_argument(
+        '--checkpoint',
+        help='of a run with this config (not the exported student)',
+    )
+    parser.add_argument(
+        '--batches', type=int, default=8, help='to average over; default 8'
+    )
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}
+    )
+    return parser.parse_args()
+
+
+def measure(distiller: BaseDistiller, batch: dict) -> Dict[str, Tensor]:
+    """What every loss of one batch asks of the student.
+
+    Args:
+        distiller (BaseDistiller): In training mode.
+        batch (dict): As the data loader gives it.
+
+    Returns:
+        dict[str, Tensor]: Loss -> its value, the norm of its gradient in the
+            student's parameters, that norm beside the label loss's, and the
+            cosine between the two gradients.
+
+    Raises:
+        ValueError: If no loss is the label loss.
+    """
+    data = distiller.data_preprocessor(batch, training=True)
+    losses = distiller(**data, mode='loss')
+    losses = {n: x.mean() for n, x in losses.items() if 'loss' in n}
+    if LABELS not in losses:
+        raise ValueError(
+            f'The losses of this config are {list(losses)}; none is the '
+            f'{LABELS} that they are compared with.'
+        )
+    parameters = [p for p in distiller.student.parameters() if p.requires_grad]
+
+    def gradient(loss: Tensor) -> Tensor:
+        parts = torch.autograd.grad(
+            loss,
+            parameters,
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return torch.cat([part.flatten() for part in parts])
+
+    towards_labels = gradient(losses[LABELS])
+    measured = {}
+    for name, loss in losses.items():
+        own = gradient(loss)
+        measured[name] = torch.stack(
+            [
+                loss.detach(),
+                own.norm(),
+                own.norm() / towards_labels.norm(),
+                torch.cosine_similarity(own, towards_labels, dim=0),
+            ]
+        )
+    return measured
+
+
+def draw(measured: Dict[str, Tensor]) -> Table:
+    """The table for a terminal."""
+    table = Table(box=box.SIMPLE)
+    table.add_column('loss')
+    for name in ('value', 'gradient', f'beside {LABELS}', 'cosine with it'):
+        table.add_column(name, justify='right')
+    for loss, figures in measured.items():
+        value, norm, ratio, cosine = figures.tolist()
+        table.add_row(
+            loss,
+            f'{value:.3f}',
+            f'{norm:.2f}',
+            f'{ratio:.1f}',
+            f'{cosine:+.2f}',
+        )
+    return table
+
+
+def main() -> None:
+    """Command line."""
+    args = parse_args()
+    if args.batches < 1:
+        sys.exit(f'--batches {args.batches}: at least 1 is needed.')
+    set_random_seed(args.seed)
+    config, distiller = build_distiller(args.config, args.cfg_options)
+    distiller.init_weights()
+    if args.checkpoint:
+        state = read_checkpoint(args.checkpoint)['state_dict']
+        load_exactly(distiller, state, args.checkpoint)
+    distiller.train()
+    loader = Runner.build_dataloader(config.train_dataloader, args.seed)
+    endless = chain.from_iterable(repeat(loader))
+    batches = [
+        measure(distiller, batch) for batch in islice(endless, args.batches)
+    ]
+    means = {
+        name: torch.stack([batch[name] for batch in batches]).mean(0)
+        for name in batches[0]
+    }
+    Console().print(draw(means))
+
+
+if __name__ == '__main__':
+    main()
