@@ -1,7 +1,7 @@
 # The second student, MoViNet-A0, without distillation.
 _base_ = [
     '_base_/clips.py',
-    '_base_/adamw_8e.py',
+    '_base_/student.py',
     '../_base_/models/movinet_a0.py',
 ]
 
