@@ -1,11 +1,10 @@
 # DT-KD with its defaults.
-_base_ = './student_alone.py'
+_base_ = '_base_/student.py'
 
 here = '{{ fileDirname }}'
 teachers = 'work_dirs/ucf6'
 
 model = dict(
-    _delete_=True,
     type='DualTeacherDistiller',
     student=dict(cfg=f'{here}/student_alone.py'),
     vit_teacher=dict(

@@ -1,5 +1,5 @@
 # The student, a small X3D, without distillation.
-_base_ = ['_base_/clips.py', '_base_/student.py']
+_base_ = '_base_/student_alone.py'
 
 model = dict(
     type='Recognizer3D',
