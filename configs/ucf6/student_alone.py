@@ -1,5 +1,5 @@
 # The student, a small X3D, without distillation.
-_base_ = '_base_/student_alone.py'
+_base_ = '_base_/student.py'
 
 model = dict(
     type='Recognizer3D',

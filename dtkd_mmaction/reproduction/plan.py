@@ -297,6 +297,8 @@ class Planner:
         return needed
 
     def _clips(self, config: Config) -> int:
+        for indices in found_under(config.train_dataloader, 'indices', list):
+            return len(indices)
         for name in found_under(config.train_dataloader, 'ann_file'):
             path = self._rebase(name)
             if osp.isfile(path):
@@ -341,14 +343,14 @@ def map_strings(value: Any, change: Callable[[str], Any]) -> Any:
     return change(value) if isinstance(value, str) else value
 
 
-def found_under(value: Any, key: str) -> List[str]:
-    """Every string that nested dicts have under a key."""
+def found_under(value: Any, key: str, kind: type = str) -> list:
+    """What nested dicts have under a key, if it is of a kind and not empty."""
     found = []
     if isinstance(value, dict):
-        if isinstance(value.get(key), str) and value[key]:
+        if isinstance(value.get(key), kind) and value[key]:
             found.append(value[key])
         for part in value.values():
-            found += found_under(part, key)
+            found += found_under(part, key, kind)
     return found
 
 

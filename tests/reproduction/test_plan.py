@@ -59,6 +59,12 @@ def test_folders(folder):
     assert pupil.clips == 2
 
 
+def test_clips_of_a_part_of_the_list(folder):
+    indices = {'train_dataloader.dataset.dataset.indices': [1]}
+    runs = {run.name: run for run in planned(folder, cfg_options=indices)}
+    assert runs['pupil seed 1'].clips == 1
+
+
 def test_options_of_a_row(folder):
     runs = {run.name: run for run in planned(folder)}
     hot = runs['pupil/pupil,_hot seed 0']
