@@ -1,7 +1,6 @@
 # The students' clips and budget: every fourth clip of the list, which is 133
 # of 529, 22 a class. The teachers have had all of them, as those of the paper
-# have had Kinetics-400 before: from the same clips, and from scratch, they
-# could not know more than the student (docs/results.md).
+# have had Kinetics-400 before (docs/results.md).
 _base_ = './clips.py'
 
 train_dataloader = dict(
