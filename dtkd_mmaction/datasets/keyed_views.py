@@ -22,6 +22,8 @@ from mmengine.dataset import BaseDataset, DefaultSampler
 
 # So many other samples are tried in place of an unreadable one.
 MAX_REPLACEMENTS = 100
+# So many files, spread over the list, tell clips from the same re-encoded.
+MAX_SIZED_FILES = 256
 
 
 def seed_generators(key: Sequence[int]) -> None:
@@ -55,14 +57,22 @@ def keyed_generators(key: Sequence[int]) -> Iterator[None]:
 
 
 def clips_digest(dataset: BaseDataset) -> str:
-    """A hash of all annotations, with paths below ``data_prefix``."""
+    """A hash of all annotations, with paths below ``data_prefix``.
+
+    The sizes of some of the files are in it, too: clips of the same names in
+    another encoding are other clips, a copy elsewhere is not.
+    """
     digest = hashlib.sha256()
     root = (dataset.data_prefix or {}).get('video')
+    stride = -(-len(dataset) // MAX_SIZED_FILES)
     for index in range(len(dataset)):
         info = dict(dataset.get_data_info(index))
         info.pop('sample_idx', None)
-        if root and 'filename' in info:
-            info['filename'] = osp.relpath(info['filename'], root)
+        filename = info.get('filename')
+        if filename and index % stride == 0 and osp.isfile(filename):
+            info['bytes'] = osp.getsize(filename)
+        if root and filename:
+            info['filename'] = osp.relpath(filename, root)
         text = json.dumps(info, sort_keys=True, default=str)
         digest.update(text.encode())
     return digest.hexdigest()

@@ -62,8 +62,7 @@ def describe_data(dataset: KeyedViewDataset, config: dict) -> Dict[str, Any]:
         config (dict): ``train_dataloader.dataset``.
 
     Returns:
-        dict: Can be written as JSON. The clips are told by their paths below
-            ``data_prefix`` and their labels, so a copy elsewhere is the same.
+        dict: Can be written as JSON.
     """
     wrapped = dataset.dataset
     return as_json(

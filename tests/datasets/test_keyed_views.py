@@ -1,6 +1,7 @@
 """A view is a function of (seed, sample, view), and of nothing else."""
 
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -183,6 +184,17 @@ def test_other_views_are_kept_apart(clips, tmp_path):
     assert len(folders) == 3
     with pytest.raises(ValueError, match='kept_in=.* needs views'):
         build(clips, kept_in=str(tmp_path))
+
+
+def test_a_copy_has_the_same_views_another_encoding_has_not(clips, tmp_path):
+    options = dict(names='abx', views=2, kept_in=str(tmp_path / 'views'))
+    copy = tmp_path / 'copy'
+    shutil.copytree(clips, copy)
+    folder = build(clips, **options).folder
+    assert build(copy, **options).folder == folder
+    with open(copy / 'clip_1.mp4', 'ab') as file:
+        file.write(b'0')
+    assert build(copy, **options).folder != folder
 
 
 def test_a_dumped_config_finds_its_views(clips, tmp_path):
