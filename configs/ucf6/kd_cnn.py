@@ -1,10 +1,9 @@
 # KD from the CNN teacher.
-_base_ = ['./dtkd.py', '../_base_/losses/kd.py']
+_base_ = './kd.py'
 
 model = dict(
-    _delete_=True,
-    type='SingleTeacherDistiller',
-    student={{_base_.model.student}},
-    teacher={{_base_.model.cnn_teacher}},
-    losses={{_base_.losses}},
+    teacher=dict(
+        cfg='{{ fileDirname }}/cnn_teacher.py',
+        checkpoint='work_dirs/ucf6/cnn_teacher/epoch_*.pth',
+    )
 )

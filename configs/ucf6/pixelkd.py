@@ -1,10 +1,4 @@
 # PixelKD from the ViT teacher.
-_base_ = ['./dtkd.py', '../_base_/losses/pixelkd.py']
+_base_ = ['_base_/from_vit.py', '../_base_/losses/pixelkd.py']
 
-model = dict(
-    _delete_=True,
-    type='SingleTeacherDistiller',
-    student={{_base_.model.student}},
-    teacher={{_base_.model.vit_teacher}},
-    losses={{_base_.losses}},
-)
+model = dict(losses={{_base_.losses}})

@@ -1,0 +1,9 @@
+# One teacher, the ViT; the losses are named by the config that inherits this.
+_base_ = '../dtkd.py'
+
+model = dict(
+    _delete_=True,
+    type='SingleTeacherDistiller',
+    student={{_base_.model.student}},
+    teacher={{_base_.model.vit_teacher}},
+)

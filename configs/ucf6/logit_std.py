@@ -1,0 +1,4 @@
+# KD of standardised logits from the ViT teacher.
+_base_ = ['_base_/from_vit.py', '../_base_/losses/logit_std.py']
+
+model = dict(losses={{_base_.losses}})

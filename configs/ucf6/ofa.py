@@ -1,0 +1,4 @@
+# OFA-KD from the ViT teacher.
+_base_ = ['_base_/from_vit.py', '../_base_/losses/ofa.py']
+
+model = dict(losses={{_base_.losses}})

@@ -1,0 +1,4 @@
+# RKD with angles from the ViT teacher.
+_base_ = ['_base_/from_vit.py', '../_base_/losses/rkd.py']
+
+model = dict(losses={{_base_.losses}})
