@@ -103,8 +103,8 @@ def test_nothing_is_left_to_fetch(server, tmp_path, extra):
 def test_a_file_or_a_server_that_is_gone(server, tmp_path, there):
     _, address = server
     url = f'{address}/a.rar' if there else 'http://127.0.0.1:9/a.rar'
-    with pytest.raises(PreparationError, match='fetch it by hand'):
-        download_files({'a.rar': url}, tmp_path)
+    with pytest.raises(PreparationError, match='it by hand.*\nSee the page'):
+        download_files({'a.rar': url}, tmp_path, 'See the page of it.')
     assert not (tmp_path / 'a.rar').exists()
 
 

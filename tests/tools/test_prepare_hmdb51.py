@@ -101,6 +101,7 @@ def test_official_archives(archives, tmp_path, fake_unrar, capsys):
     assert 'clips: 5 instead of 6,766' in said
     assert 'classes: 2 instead of 51' in said
     assert 'Labels number the 2 classes that are there' in said
+    assert 'the official one 2,124,008,126, so it is probably a' in said
     assert not (out / 'unusable_clips.txt').exists()
     first = fake_unrar()
     assert sorted(first)[:3] == [
@@ -222,6 +223,7 @@ def test_a_truncated_archive_is_named(archives, tmp_path, fake_unrar, capsys):
         prepare(archives, tmp_path / 'out', '--allow-partial')
     said = capsys.readouterr().out
     assert 'hmdb51_org.rar is damaged or was not downloaded comp' in said
+    assert 'If it is whole, install another program' in said
     path.write_bytes(whole)
     prepare(archives, tmp_path / 'out', '--allow-partial')
     check(tmp_path / 'out')
@@ -247,7 +249,7 @@ def test_a_malformed_split_file_is_named(unpacked, tmp_path, line):
 
 
 @pytest.mark.parametrize('broken', [False, True])
-def test_check_decoding(unpacked, tmp_path, broken):
+def test_check_decoding(unpacked, tmp_path, capfd, broken):
     folder = tmp_path / 'fetched'
     shutil.copytree(unpacked, folder)
     if broken:
@@ -260,3 +262,5 @@ def test_check_decoding(unpacked, tmp_path, broken):
         prepare(folder, tmp_path / 'out', *options)
     report = (tmp_path / 'out/videos_report.csv').read_text()
     assert ('unreadable' in report) == broken
+    said = capfd.readouterr().out
+    assert said.count('Decoding the clips of ') == said.count('Report: ') > 0

@@ -114,6 +114,7 @@ def test_official_archives(archives, clips, tmp_path, capsys, workers):
     assert 'clips named: 5 instead of 246,534' in said
     assert 'clips there: 4, fewer than the official 240,258' in said
     assert '259 archives are missing: train/part_2.tar.gz, ' in said
+    assert 'train/part_11.tar.gz, ...\n' in said
     (gone,) = (out / 'unusable_clips.txt').read_text().splitlines()
     assert gone.endswith('abseiling/gonegonegon_000007_000017 missing')
 

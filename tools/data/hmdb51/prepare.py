@@ -35,12 +35,14 @@ CLASSES = 51
 CLIPS = 6766
 SPLITS = (1, 2, 3)
 TRAIN, VAL = 3570, 1530  # of every split
+VIDEO_ARCHIVE = 'hmdb51_org.rar'
+VIDEO_ARCHIVE_BYTES = 2_124_008_126
 SPLIT_FILE = r'(.+)_test_split([123])\.txt'
 
 SERVER = 'http://serre-lab.clps.brown.edu/wp-content/uploads/2013/10'
 URLS = {
     name: f'{SERVER}/{name}'
-    for name in ('hmdb51_org.rar', 'test_train_splits.rar')
+    for name in (VIDEO_ARCHIVE, 'test_train_splits.rar')
 }
 FETCH = """\
 HMDB51 is two archives (CC BY 4.0), see https://serre.lab.brown.edu/hmdb51.html
@@ -110,7 +112,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     """Fetch, unpack, check, write the lists."""
     args = parse_args('Prepare HMDB51.', 'hmdb51', argv)
     if args.download:
-        download_files(URLS, args.archives)
+        fetch = FETCH.format(folder=args.archives)
+        download_files(URLS, args.archives, fetch)
     report = Report(args.out)
     sources = Sources(args.archives, args.out, report, args.workers)
     sources.place_annotations(annotation_route, r'test_train_splits\.rar')
@@ -120,10 +123,12 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             f'There is no <class>_test_split1.txt in {args.archives}.\n'
             + FETCH.format(folder=args.archives)
         )
-    names = '|'.join(['hmdb51_org', *map(re.escape, classes)])
-    sources.place_videos(
-        class_folder_route(clips), sources.archives(rf'({names})\.rar')
-    )
+    names = '|'.join(map(re.escape, classes))
+    archives = sources.archives(re.escape(VIDEO_ARCHIVE))
+    for archive in archives:
+        report.size(archive.parts[0], VIDEO_ARCHIVE_BYTES)
+    archives += sources.archives(rf'({names})\.rar')
+    sources.place_videos(class_folder_route(clips), archives)
     videos = args.out / 'videos'
     index = index_clips(videos)
     if not index:

@@ -157,7 +157,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     """Fetch, unpack, check, write the lists."""
     args = parse_args('Prepare Kinetics-400.', 'kinetics400', argv)
     if args.download:
-        download_files(URLS, args.archives)
+        fetch = FETCH.format(folder=args.archives)
+        download_files(URLS, args.archives, fetch)
     report = Report(args.out)
     sources = Sources(args.archives, args.out, report, args.workers)
     sources.place_annotations(annotation_route, r'kinetics400\.tar\.gz')
@@ -182,6 +183,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if missing:
         report.problem(
             f'{len(missing)} archives are missing: {", ".join(missing[:10])}'
+            + ', ...' * (len(missing) > 10)
         )
     archives = [
         archive

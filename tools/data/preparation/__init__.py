@@ -6,7 +6,7 @@ unpacked already and ``archives`` for what is not; ``report``: lists and
 official numbers.
 """
 
-from .archives import Archive, wrapped_part
+from .archives import Archive, is_wrapped, wrapped_part
 from .command import check_decoding, finish, parse_args, run
 from .download import download_files
 from .errors import PreparationError
@@ -26,6 +26,7 @@ __all__ = [
     'finish',
     'index_clips',
     'is_video',
+    'is_wrapped',
     'parse_args',
     'run',
     'without_spaces',

@@ -49,10 +49,14 @@ RAR_TOOLS = {
 }
 NO_RAR_TOOL = (
     '{archive} is a RAR archive, and none of {tools} is installed. Install '
-    'one: "apt-get install unrar" (or libarchive-tools, which has bsdtar), '
+    'one: "apt-get install unrar" (or unar, or libarchive-tools), '
     '"brew install libarchive", "conda install -c conda-forge libarchive". '
     'Or unpack the archive elsewhere and put its folder in its place.'
 )
+
+
+# A 7-Zip without RAR support does not tell a whole archive from a damaged one.
+PERHAPS_WHOLE = ' If it is whole, install another program, such as unrar.'
 
 
 class RarError(Exception):
@@ -139,7 +143,7 @@ def unpack(
                 return (
                     f'{archive.name} is damaged or was not downloaded '
                     f'completely ({type(error).__name__}: {error}). Fetch it '
-                    'again.'
+                    'again.' + PERHAPS_WHOLE * isinstance(error, RarError)
                 )
             if memory is not None:
                 _remember(archive, out, memory, job.files)
@@ -315,8 +319,6 @@ class _JoinedFiles(io.RawIOBase):
 
 def _open_parts(parts: Tuple[Path, ...]) -> BinaryIO:
     """The bytes of all parts."""
-    if len(parts) == 1 and parts[0].suffix.lower() != '.zip':
-        return open(parts[0], 'rb')
     return io.BufferedReader(
         _JoinedFiles([lambda part=part: _open_part(part) for part in parts]),
         1 << 20,
@@ -324,10 +326,18 @@ def _open_parts(parts: Tuple[Path, ...]) -> BinaryIO:
 
 
 def _open_part(part: Path) -> BinaryIO:
-    if part.suffix.lower() == '.zip':
+    if is_wrapped(part):
         archive = zipfile.ZipFile(part)
         return archive.open(wrapped_part(archive))
     return open(part, 'rb')
+
+
+def is_wrapped(part: Path) -> bool:
+    """Whether a part is in a ZIP file; some are only named as if."""
+    if part.suffix.lower() != '.zip':
+        return False
+    with open(part, 'rb') as file:
+        return file.read(4) == b'PK\x03\x04'
 
 
 def wrapped_part(archive: zipfile.ZipFile) -> zipfile.ZipInfo:

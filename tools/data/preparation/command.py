@@ -24,8 +24,8 @@ def parse_args(
         description (str): First line of its help.
         name (str): Of the data set: the default output is ``data/<name>``.
         argv (sequence[str], optional): None for the command line.
-        can_download (bool): Whether there is a ``--download``. Defaults to
-            True.
+        can_download (bool): Whether ``--download`` can fetch something.
+            Defaults to True.
 
     Returns:
         Namespace: ``archives`` and ``out`` are ``Path``.
@@ -46,12 +46,13 @@ def parse_args(
         default=Path('data', name),
         help=f'output folder; default: data/{name}, where the configs look',
     )
-    if can_download:
-        parser.add_argument(
-            '--download',
-            action='store_true',
-            help='first fetch what is not there into --archives',
-        )
+    parser.add_argument(
+        '--download',
+        action='store_true',
+        help='first fetch what is not there into --archives'
+        if can_download
+        else 'say how to fetch it: the licence allows no download here',
+    )
     parser.add_argument(
         '--allow-partial',
         action='store_true',
@@ -119,6 +120,7 @@ def check_decoding(
         command = [sys.executable, str(CHECK_CLIPS), str(part.path)]
         command += ['--data-prefix', str(part.folder), '--out', str(report)]
         command += ['--workers', str(args.workers)]
+        print(f'\nDecoding the clips of {part.path}', flush=True)
         if subprocess.run(command).returncode:
             bad.append(f'{part.path} (see {report})')
     if bad:

@@ -21,12 +21,15 @@ from .errors import PreparationError
 SILENCE = 60  # seconds without data after which a server is given up
 
 
-def download_files(urls: Dict[str, str], folder: Path) -> None:
+def download_files(
+    urls: Dict[str, str], folder: Path, fetch: str = ''
+) -> None:
     """Fetch files that are not there yet.
 
     Args:
         urls (dict[str, str]): Name below ``folder`` -> address.
         folder (Path): Where to put them.
+        fetch (str): How to get them by hand, for the error. Defaults to ''.
 
     Raises:
         PreparationError: If one cannot be had now.
@@ -46,7 +49,7 @@ def download_files(urls: Dict[str, str], folder: Path) -> None:
                 raise PreparationError(
                     f'{url} cannot be fetched now ({error}). Run the command '
                     'again to go on where it stopped, or fetch it by hand '
-                    f'and put it into {folder}.'
+                    f'and put it into {folder}.\n{fetch}'
                 ) from error
 
 

@@ -97,7 +97,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     """Fetch, unpack, check, write the lists."""
     args = parse_args('Prepare UCF101.', 'ucf101', argv)
     if args.download:
-        download_files(URLS, args.archives)
+        fetch = FETCH.format(folder=args.archives)
+        download_files(URLS, args.archives, fetch)
     report = Report(args.out)
     sources = Sources(args.archives, args.out, report, args.workers)
     sources.place_annotations(
