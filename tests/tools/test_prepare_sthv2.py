@@ -84,10 +84,14 @@ def archives(clips, tmp_path):
 
 
 def wrap(archives):
-    """As Qualcomm offers them: every part, and the labels, in a ZIP file."""
+    """As Qualcomm offered them: every part, and the labels, in a ZIP file."""
     for path in list(archives.glob(f'{sthv2.NAME}-??')):
         zip_file(path.with_name(f'{path.name}.zip'), {path.name: path})
         path.unlink()
+    wrap_labels(archives)
+
+
+def wrap_labels(archives):
     labels = list((archives / 'labels').iterdir())
     zip_file(
         archives / '20bn-something-something-download-package-labels.zip',
@@ -122,6 +126,18 @@ def test_official_archives(archives, tmp_path, capsys, wrapped):
     assert 'videos: 4 instead of 220,847' in said
     assert 'classes: 3 instead of 174' in said
     assert 'damaged' not in said and 'missing' not in said
+
+
+def test_parts_that_are_only_named_as_zip_files(archives, tmp_path, capsys):
+    """As Qualcomm's server names them, or a browser."""
+    for path in list(archives.glob(f'{sthv2.NAME}-??')):
+        path.rename(path.with_name(f'{path.name}.zip'))
+    wrap_labels(archives)
+    (labels,) = archives.glob('*-labels.zip')
+    labels.rename(labels.with_name(labels.name.replace('-down', '_down')))
+    prepare(archives, tmp_path / 'out', '--allow-partial')
+    check(tmp_path / 'out')
+    assert 'damaged' not in capsys.readouterr().out
 
 
 def test_one_archive_or_a_folder(archives, clips, tmp_path):
@@ -162,7 +178,9 @@ def test_a_part_that_is_missing_or_truncated(
     last.write_bytes(whole[:-100])
     with pytest.raises(PreparationError):
         prepare(archives, tmp_path / 'out')
-    assert 'not downloaded completely' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert 'not downloaded completely' in said
+    assert wrapped or f'{sthv2.NAME}-00 to -03 is damaged' in said
     last.write_bytes(whole)
     prepare(archives, tmp_path / 'out', '--allow-partial')
     check(tmp_path / 'out')
@@ -177,6 +195,8 @@ def test_is_official_only_in_full(archives, tmp_path):
 def test_says_what_to_fetch(tmp_path):
     with pytest.raises(PreparationError, match='labels.json.*\n.*qualcomm'):
         prepare(tmp_path, tmp_path / 'out')
+    with pytest.raises(PreparationError, match='everyone has to, so nothing'):
+        prepare(tmp_path, tmp_path / 'out', '--download')
 
 
 def test_a_class_that_is_not_in_labels_json(archives, tmp_path):

@@ -1,9 +1,10 @@
 """Prepare Something-Something V2: 174 classes.
 
 Official archives: a tar.gz of ``<number>.webm`` that is cut into the parts
-``20bn-something-something-v2-00`` to ``-19``, each of them perhaps in a ZIP
-file of its own, and ``20bn-something-something-download-package-labels.zip``
-with ``labels.json``, ``train.json``, ``validation.json`` and ``test.json``.
+``20bn-something-something-v2-00`` and ``-01`` (``-19`` in former years), and
+``20bn-something-something-download-package-labels.zip`` with ``labels.json``,
+``train.json``, ``validation.json`` and ``test.json``. A part may be in a ZIP
+file of its own, or just be named as if it were.
 
 The licence wants everyone to fetch them for themselves, so nothing is
 downloaded here.
@@ -31,6 +32,7 @@ from preparation import (  # noqa: E402
     finish,
     index_clips,
     is_video,
+    is_wrapped,
     parse_args,
     run,
     wrapped_part,
@@ -42,13 +44,15 @@ CLIPS = dict(train=168_913, val=24_777)
 NAME = '20bn-something-something-v2'
 # The old release has the second name, which MMAction2 uses.
 JSON_FILE = r'(?:something-something-v2-)?(labels|train|validation|test)\.json'
-LABEL_ARCHIVE = r'20bn-something-something-.*labels\.zip|labels\.zip'
+LABEL_ARCHIVE = r'20bn-something-something.*labels\.zip|labels\.zip'
 
 FETCH = f"""\
-Something-Something V2 is at https://developer.qualcomm.com/software/\
-ai-datasets/something-something
-Register there, accept the licence, and fetch
-    {NAME}-00 to -19 (or -00.zip to -19.zip), about 20 GB
+Something-Something V2 is at https://www.qualcomm.com/developer/software/\
+something-something-v-2-dataset
+Register there, accept the licence (everyone has to, so nothing is downloaded
+here), and fetch
+    {NAME}-00 and -01, 20 GB, in ZIP files or not
+    (in former years twenty parts, -00 to -19; all of them are needed)
     20bn-something-something-download-package-labels.zip
 Put them, or what is in them, into {{folder}}."""
 
@@ -138,13 +142,14 @@ def video_archives(sources: Sources, report: Report) -> List[Archive]:
             )
     if list(sizes) == list(range(max(parts) + 1)):
         joined = tuple(parts[number] for number in sizes)
-        archives.append(Archive(NAME, joined, 'tar'))
+        name = f'{NAME}-00 to -{max(parts):02d}'
+        archives.append(Archive(name, joined, 'tar'))
     return archives
 
 
 def part_size(path: Path) -> int:
     """Bytes of a part, without the ZIP file around it."""
-    if path.suffix.lower() != '.zip':
+    if not is_wrapped(path):
         return path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         return wrapped_part(archive).file_size
@@ -156,6 +161,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         'Prepare Something-Something V2.', 'sthv2', argv, can_download=False
     )
     fetch = FETCH.format(folder=args.archives)
+    if args.download:
+        raise PreparationError(f'Nothing can be downloaded here.\n{fetch}')
     report = Report(args.out)
     sources = Sources(args.archives, args.out, report, args.workers)
     sources.place_annotations(annotation_route, LABEL_ARCHIVE)
