@@ -11,7 +11,7 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from .cache_fingerprint import describe_teacher
-from .class_parts import class_parts
+from .class_parts import check_same_parts, class_parts
 from .feature_tap import FeatureTap, Recording
 from .loss_set import LossSet
 from .model_spec import TEACHER_KEYS, load_weights
@@ -178,6 +178,11 @@ class BaseDistiller(BaseModel):
                     'model.num_classes, or cls_head.num_classes in its '
                     'cfg_options.'
                 )
+            check_same_parts(
+                key,
+                class_parts(teacher.recognizer.cls_head, self.num_classes),
+                self.parts,
+            )
             teacher.recognizer.to(device)
             self._teachers[short_name(argument)] = teacher
         return self._teachers

@@ -1,6 +1,6 @@
 """Heads that answer several questions at once, as verb and noun."""
 
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Sequence
 
 import torch.nn as nn
 from torch import Tensor
@@ -21,6 +21,11 @@ class ClassPart(NamedTuple):
     index: int
     start: int
     count: int
+
+    @property
+    def name(self) -> str:
+        """``verb`` or ``noun``; empty for a head with one question."""
+        return self.suffix[1:]
 
     def logits_of(self, logits: Tensor) -> Tensor:
         """Its share of (B, N)."""
@@ -51,3 +56,58 @@ def class_parts(head: nn.Module, num_classes: int) -> List[ClassPart]:
         )
         start += count
     return parts
+
+
+def check_same_parts(
+    key: str, found: Sequence[ClassPart], wanted: Sequence[ClassPart]
+) -> None:
+    """Raise an error if another model answers other questions.
+
+    Args:
+        key (str): Config key of that model.
+        found (Sequence[ClassPart]): Its parts.
+        wanted (Sequence[ClassPart]): Those of the student.
+
+    Raises:
+        ValueError: If they differ although all logits are equally many.
+    """
+    classes, student_classes = (
+        {part.name or 'classes': part.count for part in parts}
+        for parts in (found, wanted)
+    )
+    if classes != student_classes:
+        raise ValueError(
+            f'{key}.cls_head tells apart {classes}, that of model.student '
+            f'{student_classes}. Give both a VerbNounHead with the same '
+            'num_classes, or neither.'
+        )
+
+
+def options_of_parts(
+    key: str, config: dict, parts: Sequence[ClassPart]
+) -> List[dict]:
+    """The config of a loss on logits for every part of the head.
+
+    Args:
+        key (str): Its config key.
+        config (dict): Of the loss. ``parts`` in it, as in
+            ``parts=dict(noun=dict(tau=2.0))``, has options of single parts,
+            which win over the common ones.
+        parts (Sequence[ClassPart]): Of the head.
+
+    Returns:
+        list[dict]: One config a part, without ``parts``.
+
+    Raises:
+        ValueError: If ``parts`` names a part that the head has not.
+    """
+    common = {k: v for k, v in config.items() if k != 'parts'}
+    special = config.get('parts') or {}
+    names = [part.name for part in parts if part.name]
+    unknown = sorted(set(special) - set(names))
+    if unknown:
+        raise ValueError(
+            f'{key}.parts names {unknown}; the head of model.student has '
+            + (f'the parts {names}.' if names else 'no parts.')
+        )
+    return [dict(common, **special.get(part.name, {})) for part in parts]

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Dict, Optional, Set
 
 import torch
+import torch.nn as nn
 from mmaction.registry import MODELS
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from ..losses.structure_discrepancy import Target
 from ..modules import StructureDiscrepancyBranch
 from ..modules.grid import common_grid, resize_grid
 from .base import BaseDistiller, labels_of, view_keys
+from .class_parts import options_of_parts
 from .feature_tap import Recording
 
 RKD_TEACHERS = ('vit', 'cnn', 'both')
@@ -36,7 +38,8 @@ class DualTeacherDistiller(BaseDistiller):
         vit_teacher (dict): Model spec.
         cnn_teacher (dict): Model spec.
         loss_sr (dict, optional): Distillation from both teachers' logits.
-            Defaults to :class:`DATWLoss` with weight 1.
+            Defaults to :class:`DATWLoss` with weight 1. For a head with
+            several parts, ``parts`` in it has options of single ones.
         loss_sd (dict, optional): Distillation of the teachers' feature
             residual. Defaults to :class:`StructureDiscrepancyLoss` with
             weight 1.
@@ -93,10 +96,15 @@ class DualTeacherDistiller(BaseDistiller):
             ('vit', 'cnn') if rkd_teacher == 'both' else (rkd_teacher,)
         )
         self.rkd_feature = rkd_feature
-        self.loss_sr = self.loss_sd = self.loss_rkd = self.branch = None
+        self.loss_sd = self.loss_rkd = self.branch = None
+        self.losses_sr = nn.ModuleList()  # one a part of the head
         if loss_sr is not None:
-            self.loss_sr = MODELS.build(
-                dict(dict(type='DATWLoss', preset=preset), **loss_sr)
+            loss_sr = dict(dict(type='DATWLoss', preset=preset), **loss_sr)
+            self.losses_sr.extend(
+                MODELS.build(options)
+                for options in options_of_parts(
+                    'model.loss_sr', loss_sr, self.parts
+                )
             )
         if loss_sd is not None:
             self._build_structure_discrepancy(
@@ -110,6 +118,11 @@ class DualTeacherDistiller(BaseDistiller):
             self.loss_rkd = MODELS.build(
                 dict(dict(type='RKDLoss'), **loss_rkd)
             )
+
+    @property
+    def loss_sr(self) -> Optional[nn.Module]:
+        """L_SR of the head, or of its first part; None if it is off."""
+        return self.losses_sr[0] if len(self.losses_sr) else None
 
     def _build_structure_discrepancy(
         self, loss_sd: dict, branch: dict
@@ -160,17 +173,16 @@ class DualTeacherDistiller(BaseDistiller):
 
         # Softmax, KL, quantiles and distances in float32 under AMP.
         with float32():
-            if self.loss_sr is not None:
-                for part in self.parts:
-                    losses[f'loss_sr{part.suffix}'] = self.loss_sr(
-                        part.logits_of(student.logits),
-                        {
-                            name: part.logits_of(taught[name].logits)
-                            for name in ('vit', 'cnn')
-                        },
-                    )
-                    for name, value in self.loss_sr.monitors.items():
-                        losses[f'{name}{part.suffix}'] = value
+            for part, loss_sr in zip(self.parts, self.losses_sr):
+                losses[f'loss_sr{part.suffix}'] = loss_sr(
+                    part.logits_of(student.logits),
+                    {
+                        name: part.logits_of(taught[name].logits)
+                        for name in ('vit', 'cnn')
+                    },
+                )
+                for name, value in loss_sr.monitors.items():
+                    losses[f'{name}{part.suffix}'] = value
             if self.loss_sd is not None:
                 losses['loss_sd'] = self.loss_sd.compare(
                     predicted,

@@ -13,7 +13,7 @@ import torch.nn as nn
 from mmaction.registry import MODELS
 from torch import Tensor
 
-from .class_parts import ClassPart
+from .class_parts import ClassPart, options_of_parts
 from .feature_tap import EXTRAS, FeatureTap, Recording
 
 OWNERS = ('student', 'teacher')
@@ -44,7 +44,9 @@ class LossSet(nn.Module):
         losses (dict[str, dict or None]): Name -> loss config. A name becomes
             the key ``loss_<name>`` and the prefix of the loss's monitors.
             ``teacher`` in it says from which teacher, where there are
-            several. ``None`` switches an inherited loss off.
+            several; ``parts``, for a loss on logits, has options of single
+            parts (``parts=dict(noun=dict(tau=2.0))``). ``None`` switches an
+            inherited loss off.
         teachers (Sequence[str]): Short names of the teachers.
         tap_of (callable): ``'student'`` or a teacher's name -> its tap; asked
             only for the shapes that a loss's constructor wants.
@@ -89,10 +91,13 @@ class LossSet(nn.Module):
             loss_class = self._find_class(config['type'], key)
             asked = self._read_arguments(loss_class, key)
             reads_logits = {'student_logits', 'teacher_logits'} & asked
-            for part in parts if reads_logits else parts[:1]:
+            configs = [config]  # of features: the first part stands for all
+            if reads_logits:
+                configs = options_of_parts(key, config, parts)
+            for part, options in zip(parts, configs):
                 full_name = name + (part.suffix if reads_logits else '')
                 self.losses[full_name] = self._build(
-                    config, loss_class, key, teacher, tap_of, part.count
+                    options, loss_class, key, teacher, tap_of, part.count
                 )
                 self.part_of[full_name] = part
                 self.teacher_of[full_name] = teacher

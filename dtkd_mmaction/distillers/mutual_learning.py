@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..losses.kd import kd_loss
 from .base import BaseDistiller, build_student
+from .class_parts import check_same_parts, class_parts
 from .model_spec import load_weights
 from .tapped_recognizer import model_inputs
 
@@ -50,6 +51,11 @@ class MutualLearningDistiller(BaseDistiller):
                 f'model.student has {self.num_classes}. Set '
                 'model.num_classes.'
             )
+        check_same_parts(
+            'model.peer',
+            class_parts(self.peer.cls_head, self.num_classes),
+            self.parts,
+        )
         self.loss_weight = loss_weight
         self.tau = tau
 
@@ -67,18 +73,21 @@ class MutualLearningDistiller(BaseDistiller):
             data_samples (list): B samples with labels.
 
         Returns:
-            dict[str, Tensor]: The student's stock losses, ``loss_dml``, and
-                the same of the other as ``peer/...``.
+            dict[str, Tensor]: The student's stock losses, ``loss_dml`` (one
+                for each part of a head with several), and the same of the
+                other as ``peer/...``.
         """
         losses, student = self.student_forward(inputs, data_samples)
         clips = model_inputs(self.peer, self.peer_view, inputs, data_samples)
         with self.peer_tap.record(clips) as peer:
             peer_losses = self.peer.loss(clips, data_samples)
         with torch.autocast(inputs.device.type, enabled=False):
-            losses['loss_dml'] = self._divergence(student.logits, peer.logits)
-            peer_losses['loss_dml'] = self._divergence(
-                peer.logits, student.logits
-            )
+            for part in self.parts:
+                name = f'loss_dml{part.suffix}'
+                own = part.logits_of(student.logits)
+                other = part.logits_of(peer.logits)
+                losses[name] = self._divergence(own, other)
+                peer_losses[name] = self._divergence(other, own)
         losses.update({f'peer/{k}': v for k, v in peer_losses.items()})
         return losses
 

@@ -120,6 +120,7 @@ def simkd_student(
         raise ValueError(
             f'model.teacher: SimKD cannot re-use its classifier: {error}'
         ) from error
+    head = config.model.cls_head
     config.model.cls_head = dict(
         type='SimKDHead',
         num_classes=student_tap.num_classes,
@@ -133,7 +134,7 @@ def simkd_student(
             ).min()
             < 0
         ),
-        average_clips=config.model.cls_head.get('average_clips'),
+        average_clips=head.get('head', head).get('average_clips'),
     )
     spec = {k: v for k, v in student.items() if k != 'cfg_options'}
     return dict(spec, cfg=config.to_dict())

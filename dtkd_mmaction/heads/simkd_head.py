@@ -5,6 +5,7 @@ from typing import Any, List, Optional
 import torch.nn as nn
 from mmaction.models.heads.base import BaseHead
 from mmaction.registry import MODELS
+from mmaction.structures import ActionDataSample
 from torch import Tensor
 
 from ..modules.head_input import head_input_to_map, map_to_head_input
@@ -85,12 +86,26 @@ class SimKDHead(BaseHead):
         self.classifier = MODELS.build(teacher_head)
         self.classifier.requires_grad_(False)
         self.classifier.eval()
+        self.classifier.average_clips = self.average_clips
+        if hasattr(self.classifier, 'class_counts'):  # verbs and nouns
+            self.class_counts = self.classifier.class_counts
 
     def train(self, mode: bool = True) -> 'SimKDHead':
         """The teacher's classifier stays in eval mode."""
         super().train(mode)
         self.classifier.eval()
         return self
+
+    def predict_by_feat(
+        self, cls_scores: Tensor, data_samples: List[ActionDataSample]
+    ) -> List[ActionDataSample]:
+        """Probabilities of the classes, as the teacher's head gives them.
+
+        Args:
+            cls_scores (Tensor): Logits, (B * clips, K).
+            data_samples (list): B samples.
+        """
+        return self.classifier.predict_by_feat(cls_scores, data_samples)
 
     def project(
         self, features: Any, num_segs: Optional[int] = None, **kwargs
