@@ -137,7 +137,7 @@ class TestDrawing:
 
     def test_panels_are_what_the_runs_have(self, runs):
         assert list(self.axes(runs)) == [
-            'validation acc/top1',
+            'validation acc/top1 (fraction)',
             'loss',
             'loss_cls',
             'loss_sr',
@@ -147,7 +147,7 @@ class TestDrawing:
             'lr',
         ]
         assert list(self.axes(runs[1:])) == [
-            'validation acc/top1',
+            'validation acc/top1 (fraction)',
             'loss',
             'loss_cls',
             'lr',
@@ -161,7 +161,7 @@ class TestDrawing:
         assert alone.get_xdata().tolist() == list(range(1, 81, 2))
         assert alone.get_ydata()[1] == pytest.approx(1 / 3)
         assert len(axes['loss_sr'].lines) == 1
-        assert axes['validation acc/top1'].get_xlabel() == 'epoch'
+        assert axes['validation acc/top1 (fraction)'].get_xlabel() == 'epoch'
         assert axes['loss'].get_xlabel() == 'iteration'
 
     def test_both_teachers_share_a_panel(self, runs):
@@ -178,7 +178,9 @@ class TestDrawing:
         values = raw.get_ydata()
         assert smooth.get_ydata()[40] == pytest.approx(values[38:43].mean())
         assert smooth.get_ydata()[0] == pytest.approx(values[:3].mean())
-        (accuracy,) = self.axes(runs[:1])['validation acc/top1'].lines
+        (accuracy,) = self.axes(runs[:1])[
+            'validation acc/top1 (fraction)'
+        ].lines
         assert accuracy.get_ydata().tolist() == [0.8]
 
     def test_smoothing_does_not_move_a_constant(self):
@@ -189,7 +191,31 @@ class TestDrawing:
     def test_names_that_are_alike(self, runs):
         same = [runs[0], runs[0], runs[1]]
         named = tool.tell_apart(same, ['a/dtkd', 'b/dtkd', 'a/alone'])
-        assert [run.name for run in named] == ['a/dtkd', 'b/dtkd', 'alone']
+        names = [run.name for run in named]
+        assert names == ['a/dtkd', 'b/dtkd', 'a/alone']
+        named = tool.tell_apart(
+            [runs[0], runs[0]], ['x/y/dtkd/seed0', 'x/y/tau_1/seed0/']
+        )
+        assert [run.name for run in named] == ['dtkd/seed0', 'tau_1/seed0']
+
+    def test_long_names_fit_into_the_figure(self, runs):
+        named = [run._replace(name='n' * 60) for run in runs * 2]
+        figure = tool.draw(named)
+        figure.canvas.draw()
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+        tool.plt.close(figure)
+
+    def test_legend_of_a_panel_hides_no_curve(self, runs):
+        figure = tool.draw(runs)
+        figure.canvas.draw()
+        (axis,) = (a for a in figure.axes if a.get_legend() is not None)
+        below = axis.get_legend().get_window_extent().y0
+        for line in axis.lines:
+            points = axis.transData.transform(line.get_xydata())
+            assert points[:, 1].max() < below
+        tool.plt.close(figure)
 
 
 @pytest.fixture(scope='module')
@@ -246,7 +272,7 @@ def test_a_real_run_has_every_panel(work_dir, monkeypatch, capsys):
     ):
         assert title in titles
     assert {'teacher weight', 'teacher confidence'} < set(titles)
-    out = work_dir / 'run.png'
+    out = work_dir / 'pictures' / 'run.png'
     run_tool(tool, monkeypatch, work_dir, '--out', out)
     assert '6 iterations' in capsys.readouterr().out
     assert tool.plt.imread(out).std() > 0.05

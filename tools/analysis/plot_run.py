@@ -11,6 +11,7 @@ resumed are joined.
 import argparse
 import json
 import math
+import os
 import os.path as osp
 from glob import escape, glob
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -178,11 +179,18 @@ def read_run(work_dir: str) -> Run:
 
 
 def tell_apart(runs: List[Run], work_dirs: List[str]) -> List[Run]:
-    """Give runs whose folders have the same name their whole path."""
+    """Name all runs by their path below the folder that they share.
+
+    Done only where the folders' own names are alike, such as ``seed0``.
+    """
     names = [run.name for run in runs]
+    if len(set(names)) == len(names):
+        return runs
+    paths = [osp.abspath(path) for path in work_dirs]
+    shared = osp.commonpath([osp.dirname(path) for path in paths])
     return [
-        run._replace(name=path) if names.count(run.name) > 1 else run
-        for run, path in zip(runs, work_dirs)
+        run._replace(name=osp.relpath(path, shared))
+        for run, path in zip(runs, paths)
     ]
 
 
@@ -191,7 +199,7 @@ def panels_of(runs: List[Run]) -> List[Panel]:
     trained = keys_in([r for run in runs for r in run.training])
     validated = keys_in([r for run in runs for r in run.validation])
     panels = [
-        Panel(f'validation {key}', (key,), True)
+        Panel(f'validation {key} (fraction)', (key,), True)
         for key in validated
         if 'top1' in key
     ]
@@ -261,11 +269,17 @@ def draw(runs: List[Run], smooth: Optional[int] = None) -> Figure:
         figure.legend(
             handles=handles,
             loc='outside upper center',
-            ncols=min(len(runs), COLUMNS),
+            ncols=legend_columns(runs, figure.get_figwidth()),
         )
     else:
         figure.suptitle(runs[0].name)
     return figure
+
+
+def legend_columns(runs: List[Run], width: float) -> int:
+    """How many names beside each other fit into a figure of so many inches."""
+    longest = max(len(run.name) for run in runs)
+    return max(1, min(len(runs), int(width / (0.6 + 0.1 * longest))))
 
 
 def draw_panel(
@@ -306,7 +320,15 @@ def draw_panel(
                 for h in handles
             ]
         unique = dict(zip(labels, handles))
-        axis.legend(unique.values(), unique.keys(), fontsize=9)
+        low, high = axis.get_ylim()
+        axis.set_ylim(low, high + 0.2 * (high - low))  # no curve behind it
+        axis.legend(
+            unique.values(),
+            unique.keys(),
+            fontsize=9,
+            loc='upper center',
+            ncols=len(unique),
+        )
 
 
 def summary(run: Run) -> str:
@@ -331,7 +353,8 @@ def main() -> None:
     args = parse_args()
     try:
         runs = [read_run(path) for path in args.work_dirs]
-    except (FileNotFoundError, ValueError) as error:
+        os.makedirs(osp.dirname(osp.abspath(args.out)), exist_ok=True)
+    except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
     runs = tell_apart(runs, args.work_dirs)
     for run in runs:
