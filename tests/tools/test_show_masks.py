@@ -118,6 +118,8 @@ def test_the_picture_holds_these_numbers(path, with_prediction):
             assert np.array_equal(overlay.get_alpha() > 0, mask[t] > 0)
             assert row[t].get_title() == f'{mask[t].mean():.0%}'
             assert f'{mask.mean():.1%}' in row[0].get_ylabel()
+    (bar,) = (a for a in figure.axes if a.get_label() == '<colorbar>')
+    assert bar.get_ylabel() == 'size (l2)'
     scales = {row[0].images[0].get_clim() for row in rows[1 : 2 + len(shown)]}
     assert len(scales) == 1  # a prediction on the residual's own scale
     tool.plt.close(figure)
@@ -170,6 +172,8 @@ class TestCommand:
             ),
             (['--index', '3'], 'the training list has 3 clips'),
             (['--clip', 'none.mp4'], 'no such file'),
+            (['--clip', __file__], '--clip .*cannot open'),
+            (['--out', f'{__file__}/m.png'], 'test_show_masks.py'),
             (['--checkpoint', 'STUDENT'], 'does not fit the config'),
         ],
     )

@@ -9,6 +9,7 @@ what its branch predicts (Eq. 11).
 """
 
 import argparse
+import os
 import os.path as osp
 from typing import Dict, NamedTuple, Optional
 
@@ -60,12 +61,14 @@ class Picture(NamedTuple):
             each (T, h, w): the fraction of channels that are kept, 0 or 1
             unless every channel has a mask of its own.
         predicted (Tensor): Size of the branch's output, (T, h, w).
+        size (str): What is meant by size, as ``res_score`` has it.
     """
 
     frames: Tensor
     residual: Tensor
     masks: Dict[str, Tensor]
     predicted: Tensor
+    size: str
 
 
 def parse_args() -> argparse.Namespace:
@@ -139,9 +142,11 @@ def read_clip(config: Config, index: int, path: Optional[str]) -> tuple:
                 '--clip: this data set has segments of long videos. Choose '
                 'one with --index.'
             )
-        data = Compose(centre_pipeline(pipeline))(
-            dict(filename=path, label=-1, start_index=0, modality='RGB')
-        )
+        clip = dict(filename=path, label=-1, start_index=0, modality='RGB')
+        try:
+            data = Compose(centre_pipeline(pipeline))(clip)
+        except RuntimeError as error:
+            raise ValueError(f'--clip {path}: {error}') from error
         name = path
     batch = dict(inputs=[data['inputs']], data_samples=[data['data_samples']])
     return batch, osp.basename(name)
@@ -176,6 +181,7 @@ def look(distiller: BaseDistiller, batch: dict) -> Picture:
         predicted=residual_score(resize_grid(predicted, grid), kind)[
             0, 0
         ].cpu(),
+        size=kind,
     )
 
 
@@ -234,9 +240,13 @@ def draw(picture: Picture, title: str, with_prediction: bool) -> Figure:
         for t in range(columns):
             image = axes[row, t].imshow(values[t].numpy(), **where, **scale)
         label(axes[row, 0], name)
-    figure.colorbar(
-        image, ax=axes, aspect=40, pad=0.02, label='size of the residual'
+    bar = figure.colorbar(
+        image,
+        ax=axes[1 : 1 + len(sizes)],  # that of these rows alone
+        aspect=12 * len(sizes),
+        pad=0.02,
     )
+    bar.set_label(f'size ({picture.size})', fontsize=9)
     for row, (name, (text, colour)) in enumerate(
         MASK_ROWS.items(), 1 + len(sizes)
     ):
@@ -274,6 +284,7 @@ def main() -> None:
     """Build, look, draw."""
     args = parse_args()
     try:
+        os.makedirs(osp.dirname(osp.abspath(args.out)), exist_ok=True)
         config, distiller = build_distiller(args.config, args.cfg_options)
         check(distiller, args.checkpoint)
         batch, name = read_clip(config, args.index, args.clip)
@@ -288,7 +299,7 @@ def main() -> None:
         raise SystemExit(str(error)) from error
     options = distiller.loss_sd.mask_options
     title = (
-        f'{name}: zeta {options["zeta"]}, rho {options["rho"]}, quantiles of '
+        f'{name}\nzeta {options["zeta"]}, rho {options["rho"]}, quantiles of '
         f'each {options["quantile_scope"]}'
     )
     draw(picture, title, args.checkpoint is not None).savefig(
