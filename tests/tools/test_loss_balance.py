@@ -80,5 +80,5 @@ def test_takes_a_checkpoint_of_the_run(folder, monkeypatch, capsys):
     assert 'loss_rkd' in capsys.readouterr().out
     state.popitem()
     torch.save(dict(state_dict=state), folder / 'epoch_1.pth')
-    with pytest.raises(ValueError, match='does not fit'):
+    with pytest.raises(SystemExit, match='does not fit'):
         run_tool(tool, monkeypatch, config, *checkpoint)

@@ -365,6 +365,20 @@ def test_refusals(folder, monkeypatch, student, baseline, message):
         numbers(folder, monkeypatch, student, baseline)
 
 
+def test_what_cannot_work_is_said_before_the_clips_are_read(
+    folder, monkeypatch, capsys
+):
+    checkpoints = [folder / 'dtkd_0.pth', folder / 'alone_0.pth']
+    for option in ('--out', '--json'):
+        arguments = [*checkpoints, option, f'{__file__}/study']
+        with pytest.raises(SystemExit, match='test_teacher_study.py'):
+            run_tool(tool, monkeypatch, folder / 'dtkd.py', *arguments)
+    arguments = [*checkpoints, '--batch-size', 0]
+    with pytest.raises(SystemExit):
+        run_tool(tool, monkeypatch, folder / 'dtkd.py', *arguments)
+    assert '--batch-size 0: at least 1' in capsys.readouterr().err
+
+
 def test_a_config_that_distils_nothing(folder, monkeypatch):
     config = Config.fromfile(folder / 'dtkd.py')
     config.model = tiny_x3d()

@@ -121,11 +121,8 @@ def draw(measured: Dict[str, Tensor]) -> Table:
     return table
 
 
-def main() -> None:
-    """Command line."""
-    args = parse_args()
-    if args.batches < 1:
-        sys.exit(f'--batches {args.batches}: at least 1 is needed.')
+def balance(args: argparse.Namespace) -> Dict[str, Tensor]:
+    """Means of :func:`measure` over batches of the training."""
     set_random_seed(args.seed)
     config, distiller = build_distiller(args.config, args.cfg_options)
     distiller.init_weights()
@@ -138,11 +135,22 @@ def main() -> None:
     batches = [
         measure(distiller, batch) for batch in islice(endless, args.batches)
     ]
-    means = {
+    return {
         name: torch.stack([batch[name] for batch in batches]).mean(0)
         for name in batches[0]
     }
-    Console().print(draw(means))
+
+
+def main() -> None:
+    """Command line."""
+    args = parse_args()
+    if args.batches < 1:
+        sys.exit(f'--batches {args.batches}: at least 1 is needed.')
+    try:
+        measured = balance(args)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    Console().print(draw(measured))
 
 
 if __name__ == '__main__':

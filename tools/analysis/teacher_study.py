@@ -12,6 +12,8 @@ where both are high.
 import argparse
 import json
 import math
+import os
+import os.path as osp
 from glob import glob
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
@@ -105,6 +107,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.bins < 1:
         parser.error(f'--bins {args.bins}: a positive number is needed')
+    if args.batch_size < 1:
+        parser.error(f'--batch-size {args.batch_size}: at least 1 is needed')
     return args
 
 
@@ -596,6 +600,8 @@ def main() -> None:
     """Ask, sort, compare, show."""
     args = parse_args()
     try:
+        for path in filter(None, (args.out, args.json)):
+            os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
         runs: Tuple[List[str], List[str]] = (
             find_runs(args.student, 'STUDENT'),
             find_runs(args.baseline, 'BASELINE'),
