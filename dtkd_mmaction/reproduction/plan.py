@@ -3,8 +3,8 @@
 import functools
 import hashlib
 import json
-import os
 import os.path as osp
+import shlex
 from dataclasses import dataclass, field
 from glob import escape, glob
 from types import MappingProxyType
@@ -24,6 +24,11 @@ from mmengine.config import Config
 
 # What a config's relative paths begin with.
 DATA, WORK = 'data', 'work_dirs'
+# What --cfg-options cannot say -> the option that does.
+OPTIONS_OF_THE_COMMAND = {
+    'work_dir': '--work-root',
+    'randomness.seed': '--seed-list',
+}
 # Where a distiller has the specs of models that were trained before.
 TEACHERS = ('vit_teacher', 'cnn_teacher', 'teacher')
 
@@ -34,7 +39,8 @@ class Row(NamedTuple):
     Attributes:
         name (str): In the table.
         config (str): File, relative to that of the declaration.
-        once (bool): Trained with the first seed alone: a teacher.
+        once (bool): Trained with seed 0 alone: a teacher, and it is that
+            seed of it which the students have.
         cache (bool): Whether a teacher cache can serve it.
         options (dict): What differs from the config, as ``--cfg-options``.
     """
@@ -103,17 +109,27 @@ def read_tables(path: str) -> Dict[str, Table]:
 
     Returns:
         dict[str, Table]: By name.
+
+    Raises:
+        SystemExit: If it is no such declaration.
     """
-    with open(path) as f:
-        declared = yaml.safe_load(f)
+    declared = read_declaration(path)
     tables = {}
     for name, table in declared['tables'].items():
+        where = f'--tables {path}: tables.{name}'
+        for key in ('title', 'metrics', 'rows'):
+            if not table or not table.get(key):
+                raise SystemExit(f'{where} has no {key}.')
         rows = [
-            Row(row, options)
-            if isinstance(options, str)
-            else Row(row, **options)
+            read_row(row, options, where)
             for row, options in table['rows'].items()
         ]
+        reference = table.get('reference', '')
+        if reference and reference not in table['rows']:
+            raise SystemExit(
+                f'{where}.reference: {reference!r} is none of its rows '
+                f'{list(table["rows"])}.'
+            )
         columns = list(table['metrics'])
         figures = {
             config: figure
@@ -127,10 +143,48 @@ def read_tables(path: str) -> Dict[str, Table]:
             table['metrics'],
             rows,
             figures,
-            table.get('reference', ''),
+            reference,
             table.get('monitors', {}),
         )
     return tables
+
+
+def read_declaration(path: str) -> dict:
+    """The content of a declaration.
+
+    Raises:
+        SystemExit: If there is none, or it declares no table.
+    """
+    try:
+        with open(path) as f:
+            declared = yaml.safe_load(f)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise SystemExit(f'--tables {path}: {error}') from error
+    tables = isinstance(declared, dict) and declared.get('tables')
+    if not tables or not isinstance(tables, dict):
+        raise SystemExit(
+            f'--tables {path}: it declares no table under `tables`.'
+        )
+    return declared
+
+
+def read_row(name: str, options: Any, where: str) -> Row:
+    """A row of a declaration: its config, or a dict with one.
+
+    Raises:
+        SystemExit: If it is neither.
+    """
+    if isinstance(options, str):
+        options = dict(config=options)
+    known = Row._fields[1:]
+    if not isinstance(options, dict) or not (
+        {'config'} <= set(options) <= set(known)
+    ):
+        raise SystemExit(
+            f'{where}.rows.{name}: {options!r} is neither a config nor a '
+            f'dict of {list(known)} with a config.'
+        )
+    return Row(name, **options)
 
 
 class Planner:
@@ -154,21 +208,25 @@ class Planner:
         teacher_cache: Optional[str] = None,
     ) -> None:
         self.folder = osp.dirname(osp.abspath(tables_file))
-        with open(tables_file) as f:
-            self.declared = yaml.safe_load(f)
+        self.declared = read_declaration(tables_file)
         self.roots = {
             DATA: osp.abspath(data_root),
             WORK: osp.abspath(work_root),
         }
         self.cfg_options = cfg_options or {}
+        for key, instead in OPTIONS_OF_THE_COMMAND.items():
+            if key in self.cfg_options:
+                raise SystemExit(
+                    f'--cfg-options {key}: every run has its own. Use '
+                    f'{instead}.'
+                )
         self.teacher_cache = teacher_cache and osp.abspath(teacher_cache)
         self._runs: Dict[Any, Run] = {}
         self._stage_one: Optional[Dict[str, str]] = None
 
     def runs(self, row: Row, seeds: Iterable[int]) -> List[Run]:
-        """The runs of a row, one a seed."""
-        seeds = list(seeds)[:1] if row.once else seeds
-        return [self.run(row, seed) for seed in seeds]
+        """The runs of a row, one a seed; seed 0 alone of a teacher."""
+        return [self.run(row, seed) for seed in ([0] if row.once else seeds)]
 
     def run(self, row: Row, seed: int) -> Run:
         """The run of a row with a seed, its teachers' runs below it.
@@ -243,7 +301,7 @@ class Planner:
         """
         if self._stage_one is None:
             self._stage_one = {}
-            for pattern in self.declared['stage_one']:
+            for pattern in self.declared.get('stage_one', ()):
                 pattern = osp.join(escape(self.folder), pattern)
                 for path in sorted(glob(pattern)):
                     own = Config.fromfile(path).get('work_dir')
@@ -253,8 +311,8 @@ class Planner:
         if folder not in self._stage_one:
             raise SystemExit(
                 f'{wanted_by} reads a checkpoint in {folder}, but no config '
-                f'of stage_one={self.declared["stage_one"]} has this as its '
-                'work_dir.'
+                f'of stage_one={self.declared.get("stage_one")} has this '
+                'as its work_dir.'
             )
         return self._stage_one[folder]
 
@@ -289,10 +347,13 @@ class Planner:
         needed = {}
         for part in ('train_dataloader', 'val_dataloader'):
             for name in found_under(config.get(part) or {}, 'ann_file'):
-                needed[self._rebase(name)] = how_to_prepare(name)
+                needed[self._rebase(name)] = how_to_prepare(
+                    name, self.roots[DATA]
+                )
         for key in ('load_from', 'checkpoint'):
             for name in found_under(config, key):
                 if '://' not in name and not name.startswith(f'{WORK}/'):
+                    name = self._rebase(name)
                     needed[name] = f'{key}={name!r}: see {config.filename}'
         return needed
 
@@ -354,8 +415,13 @@ def found_under(value: Any, key: str, kind: type = str) -> list:
     return found
 
 
-def how_to_prepare(ann_file: str) -> str:
-    """The command that makes an annotation file."""
+def how_to_prepare(ann_file: str, data_root: str) -> str:
+    """The command that makes an annotation file.
+
+    Args:
+        ann_file (str): As in the config.
+        data_root (str): What takes the place of its ``data``.
+    """
     parts = ann_file.split('/')
     if parts[0] != DATA or len(parts) < 3:
         return f'ann_file={ann_file!r}'
@@ -363,4 +429,5 @@ def how_to_prepare(ann_file: str) -> str:
     here = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
     if not osp.isfile(osp.join(here, *script.split('/'))):
         return f'ann_file={ann_file!r}; --data-root names the folder of data'
-    return f'python {script}, or --data-root (now for {DATA}{os.sep})'
+    folder = shlex.quote(osp.join(data_root, parts[1]))
+    return f'python {script} --out {folder}; or another --data-root'

@@ -7,6 +7,7 @@ import pytest
 from tiny_tables import planner, tiny_table, write_tables
 
 from dtkd_mmaction.reproduction import Planner, read_tables, runs_in_order
+from dtkd_mmaction.reproduction.plan import how_to_prepare
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 
@@ -40,6 +41,56 @@ def test_teachers_come_first_and_once(folder):
         'pupil/pupil,_hot seed 0',
         'pupil/pupil,_hot seed 1',
     ]
+
+
+def test_a_teacher_is_the_one_that_students_have(folder):
+    """Seed 0, whatever the seeds: it is trained anyway."""
+    names = [run.name for run in planned(folder, seeds=[4])]
+    assert [n for n in names if 'vit' in n] == ['vit_teacher seed 0']
+
+
+@pytest.mark.parametrize('key', ['work_dir', 'randomness.seed'])
+def test_options_that_would_be_those_of_all_runs(folder, key):
+    with pytest.raises(SystemExit, match=f'--cfg-options {key}.*Use --'):
+        planner(folder, cfg_options={key: 1})
+
+
+def test_command_that_makes_the_lists():
+    """It writes where the runs look for them."""
+    said = how_to_prepare('data/hmdb51/train.txt', '/big disk/clips')
+    assert said.startswith(
+        "python tools/data/hmdb51/prepare.py --out '/big disk/clips/hmdb51';"
+    )
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('tables: [', 'tables.yml'),
+        ('', 'declares no table'),
+        ('tables: {tiny: {title: T, rows: {a: b.py}}}', 'tiny has no metrics'),
+        (
+            'tables: {tiny: {title: T, metrics: {a: b}, rows: '
+            '{x: {confg: b.py}}}}',
+            r"tiny.rows.x: .*confg.*'config', 'once', 'cache', 'options'",
+        ),
+        (
+            'tables: {tiny: {title: T, metrics: {a: b}, reference: y, rows: '
+            '{x: b.py}}}',
+            r"tiny.reference: 'y' is none of its rows \['x'\]",
+        ),
+    ],
+)
+def test_broken_declaration(folder, text, message):
+    path = folder / 'tables.yml'
+    path.write_text(text)
+    with pytest.raises(SystemExit, match=message):
+        read_tables(str(path))
+
+
+def test_no_declaration(tmp_path):
+    with pytest.raises(SystemExit, match='--tables .*nowhere.yml'):
+        Planner(str(tmp_path / 'nowhere.yml'))
 
 
 def test_folders(folder):
@@ -136,7 +187,10 @@ def test_tables_of_the_repository():
                 argument
                 for argument in ('vit_teacher', 'cnn_teacher', 'teacher')
                 if 'work_dirs/'
-                in (run.config.model.get(argument) or {}).get('checkpoint', '')
+                in (
+                    (run.config.model.get(argument) or {}).get('checkpoint')
+                    or ''
+                )
             ]
             assert list(run.teachers) == waits_for, (name, row.name)
             if name.startswith('table'):
