@@ -8,9 +8,13 @@ command goes on (docs/reproduce.md).
 """
 
 import argparse
+import logging
+import os
 import os.path as osp
 import sys
-from typing import Any, Callable, Dict, List
+import warnings
+from glob import glob
+from typing import Any, Callable, Dict, List, Tuple
 
 from mmengine.config import DictAction
 from rich.console import Console
@@ -26,6 +30,7 @@ from dtkd_mmaction.reproduction import (  # noqa: E402
     Counter,
     Launcher,
     Planner,
+    Row,
     Run,
     State,
     Table,
@@ -39,17 +44,44 @@ from dtkd_mmaction.reproduction import (  # noqa: E402
     train_all,
 )
 from dtkd_mmaction.reproduction.records import (  # noqa: E402
-    move_aside,
+    check_checkpoint,
     write_json,
+)
+from dtkd_mmaction.reproduction.schedule import (  # noqa: E402
+    move_aside,
 )
 
 TABLES = osp.join(osp.dirname(TOOLS), 'configs', 'tables.yml')
 
 
+def positive(text: str) -> int:
+    """A number of things, of which there must be one at least."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'{text}: at least 1 is needed')
+    return number
+
+
+def seed(text: str) -> int:
+    """What generators take as a seed."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f'{text}: 0 or more is needed')
+    return number
+
+
+def throughput(text: str) -> float:
+    """10^12 operations a second."""
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f'{text}: more than 0 is needed')
+    return number
+
+
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('table', help='table1 to table8, ucf6 or choices')
+    parser.add_argument('table', help='table1 to table8, ucf6, ...')
     parser.add_argument(
         '--tables', default=TABLES, help='where tables are declared'
     )
@@ -64,16 +96,28 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rows', nargs='+', metavar='NAME')
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument(
-        '--seeds', type=int, default=3, help='so many, from 0; default 3'
+        '--seeds', type=positive, default=3, help='so many, from 0; default 3'
     )
-    seeds.add_argument('--seed-list', type=int, nargs='+', metavar='SEED')
+    seeds.add_argument('--seed-list', type=seed, nargs='+', metavar='SEED')
     where = parser.add_argument_group('how to train')
     where.add_argument(
-        '--gpus', type=int, default=1, help='processes of one run; default 1'
+        '--gpus',
+        type=positive,
+        default=1,
+        help='processes of one run; default 1',
     )
-    where.add_argument('--slurm', metavar='PARTITION')
     where.add_argument(
-        '--jobs', type=int, default=1, help='runs at the same time; default 1'
+        '--slurm',
+        nargs='?',
+        const='',
+        metavar='PARTITION',
+        help="submit each run; without a name, to the cluster's default",
+    )
+    where.add_argument(
+        '--jobs',
+        type=positive,
+        default=1,
+        help='runs at the same time; default 1',
     )
     where.add_argument(
         '--teacher-cache',
@@ -97,13 +141,18 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--gpu-tflops',
-        type=float,
+        type=throughput,
         default=10,
         help='effective 10^12 operations a second of one GPU, for the plan',
     )
     parser.add_argument('--out', metavar='FILE.md', help='the table')
     parser.add_argument('--json', metavar='FILE', help='records of all runs')
     return parser.parse_args()
+
+
+def config_name(row: Row) -> str:
+    """The name of its config file, without folder and ``.py``."""
+    return osp.splitext(osp.basename(row.config))[0]
 
 
 def chosen(table: Table, args: argparse.Namespace) -> Table:
@@ -117,38 +166,68 @@ def chosen(table: Table, args: argparse.Namespace) -> Table:
                 f'{[row.name for row in rows]}.'
             )
         rows = [row for row in rows if row.name in args.rows]
+    for prefix in args.students or ():
+        if not any(config_name(row).startswith(prefix) for row in rows):
+            raise SystemExit(
+                f'--students {prefix}: no row is left. The configs of '
+                f'{table.name} are {sorted(set(map(config_name, rows)))}.'
+            )
     if args.students:
         prefixes = tuple(args.students)
-        rows = [
-            row
-            for row in rows
-            if osp.basename(row.config).startswith(prefixes)
-        ]
-    if not rows:
-        raise SystemExit(f'--students {args.students}: no row is left.')
+        rows = [row for row in rows if config_name(row).startswith(prefixes)]
     return table._replace(rows=rows)
 
 
-def states(runs: List[Run], retrain: bool) -> Dict[str, State]:
+def states(runs: List[Run]) -> Tuple[Dict[str, State], List[str]]:
     """How far each run is.
 
-    Raises:
-        SystemExit: If a folder holds another run and ``retrain`` is off.
+    Args:
+        runs (list[Run]): With all teachers, which come first.
+
+    Returns:
+        tuple[dict[str, State], list[str]]: By run; and for each folder that
+            holds another run, or a teacher that is wanted and no longer
+            there, what is wrong with it.
     """
-    found, conflicts = {}, []
+    found: Dict[str, State] = {}
+    conflicts: List[str] = []
     for run in runs:
         try:
             found[run.name] = state_of(run)
         except ConflictError as conflict:
             found[run.name] = State.CONFLICT
             conflicts.append(str(conflict))
-    if conflicts and not retrain:
-        raise SystemExit('\n'.join(conflicts))
-    return found
+    wanted = {
+        teacher.name: teacher
+        for run in runs
+        if found[run.name] is not State.DONE
+        for teacher in run.teachers.values()
+        if found[teacher.name] is State.DONE
+    }
+    for teacher in wanted.values():
+        try:
+            check_checkpoint(teacher)
+        except ConflictError as conflict:
+            found[teacher.name] = State.CONFLICT
+            conflicts.append(str(conflict))
+    for run in runs:
+        # Its teacher will be another one.
+        lost = any(
+            found[t.name] is State.CONFLICT for t in run.teachers.values()
+        )
+        if lost and found[run.name] is not State.MISSING:
+            found[run.name] = State.CONFLICT
+    return found, conflicts
 
 
 def left_to_do(runs: List[Run], state: Dict[str, State]) -> List[Run]:
-    """Runs that are not done, after those of their teachers."""
+    """Runs that are not done, after those of their teachers.
+
+    Args:
+        runs (list[Run]): Those of the table. A teacher that is none of them
+            is trained for a student that is not done, not for its own sake.
+        state (dict[str, State]): Of these and of all teachers.
+    """
     unfinished = [run for run in runs if state[run.name] is not State.DONE]
     return [
         run
@@ -172,9 +251,10 @@ def print_plan(
         hours = gpu_hours(run, args.gpu_tflops, counter)
         total += hours or 0
         text = 'unknown' if hours is None else f'{hours:.2f}'
+        text = '<0.01' if text == '0.00' else text
         say(f'{state[run.name].value:10} {text:>9}  {run.name}')
     say(
-        f'{len(runs)} runs, {total:.1f} GPU hours at --gpu-tflops '
+        f'{len(runs)} runs, {total:.2f} GPU hours at --gpu-tflops '
         f'{args.gpu_tflops:g}: training steps alone, without validation, '
         'and from the start where a run goes on.'
     )
@@ -190,22 +270,40 @@ def missing_files(runs: List[Run]) -> List[str]:
     return [
         f'Missing: {path} ({how})'
         for path, how in wanted.items()
-        if not osp.exists(path)
+        if not osp.exists(path) and not glob(path)
     ]
+
+
+def check_folders(args: argparse.Namespace) -> None:
+    """Raise, before days of training, if something cannot be written."""
+    folders = {}
+    for option, path in (('--out', args.out), ('--json', args.json)):
+        if path:
+            folders[option] = osp.dirname(osp.abspath(path))
+    if not (args.dry_run or args.print_only):
+        folders['--work-root'] = args.work_root
+    for option, folder in folders.items():
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise SystemExit(f'{option}: {error}') from error
+        if not os.access(folder, os.W_OK):
+            raise SystemExit(f'{option}: {folder} is not writable.')
 
 
 def reproduce(args: argparse.Namespace, say: Callable[[Any], None]) -> int:
     """Plan, train, print.
 
     Returns:
-        int: Exit code: 0 if the table is complete, 75 if the runs were
-            interrupted, else 1.
+        int: Exit code: 75 if the runs were interrupted, 1 if one failed,
+            else 0.
     """
     tables = read_tables(args.tables)
     if args.table not in tables:
         raise SystemExit(f'{args.table}: choose one of {list(tables)}.')
+    check_folders(args)
     table = chosen(tables[args.table], args)
-    seeds = args.seed_list or list(range(args.seeds))
+    seeds = list(dict.fromkeys(args.seed_list or range(args.seeds)))
     planner = Planner(
         args.tables,
         args.data_root,
@@ -213,10 +311,11 @@ def reproduce(args: argparse.Namespace, say: Callable[[Any], None]) -> int:
         args.cfg_options,
         args.teacher_cache,
     )
-    runs = runs_in_order(
-        run for row in table.rows for run in planner.runs(row, seeds)
-    )
-    state = states(runs, args.retrain or args.print_only)
+    runs = [run for row in table.rows for run in planner.runs(row, seeds)]
+    with_teachers = runs_in_order(runs)
+    state, conflicts = states(with_teachers)
+    if conflicts and not (args.retrain or args.print_only):
+        raise SystemExit('\n'.join(conflicts))
     todo = left_to_do(runs, state)
     if args.dry_run:
         print_plan(todo, state, args, say)
@@ -236,6 +335,8 @@ def reproduce(args: argparse.Namespace, say: Callable[[Any], None]) -> int:
             code = INTERRUPTED_EXIT_CODE
         elif outcomes != {'done'}:
             code = 1
+    for conflict in states(with_teachers)[1]:
+        say(f'Not in the table: {conflict}')
     rows = measured_rows(table, planner, seeds)
     say(text_table(table, rows))
     if args.out:
@@ -248,6 +349,9 @@ def reproduce(args: argparse.Namespace, say: Callable[[Any], None]) -> int:
 
 def main() -> None:
     """Command line."""
+    # Models and configs that are merely looked at have nothing to say.
+    logging.disable(logging.INFO)
+    warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
     # A table in a log file is as wide as it must be.
     width = None if sys.stdout.isatty() else 240
     console = Console(highlight=False, soft_wrap=True, width=width)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # tools/slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of tools/train.py]
+# PARTITION may be '': the cluster's default.
 # From the environment: GPUS (in all), GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS.
 set -euo pipefail
 
@@ -15,7 +16,7 @@ export MASTER_PORT=${MASTER_PORT:-$((12000 + RANDOM % 20000))}
 
 # SRUN_ARGS is a list of words.
 # shellcheck disable=SC2086
-exec srun -p "$PARTITION" \
+exec srun ${PARTITION:+-p "$PARTITION"} \
     --job-name="$JOB_NAME" \
     --gres=gpu:"$GPUS_PER_NODE" \
     --ntasks="$GPUS" \

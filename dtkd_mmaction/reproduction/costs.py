@@ -53,7 +53,10 @@ class Counter:
             macs = measure_complexity(config, frames, size).macs
             # Another process may have counted others meanwhile.
             self.macs = {**(read_json(self.path) or {}), key: macs}
-            write_json(self.path, self.macs)
+            try:
+                write_json(self.path, self.macs)
+            except OSError as error:
+                self.say(f'Not kept for the next time: {error}')
         return self.macs[key]
 
 
@@ -69,12 +72,12 @@ def gpu_hours(run: Run, tflops: float, counter: Counter) -> Optional[float]:
         counter (Counter): Counts the models.
 
     Returns:
-        float: Or None where the number of clips is not known.
+        float: Or None where the number of clips or epochs is not known.
     """
-    if not run.clips:
+    epochs = run.config.train_cfg.get('max_epochs')
+    if not run.clips or not epochs:
         return None
     macs = clip_macs(run, counter)
-    epochs = run.config.train_cfg.max_epochs
     operations = FLOPS_PER_MAC * macs * run.clips * epochs
     return operations / (tflops * 1e12) / 3600
 

@@ -9,6 +9,7 @@ In a run's folder::
     lock         held while it is trained
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -41,11 +42,22 @@ class ConflictError(Exception):
 
 
 def read_json(path: str) -> Optional[dict]:
-    """The content of a file, or None where there is none."""
+    """The content of a file, or None where there is none.
+
+    Raises:
+        SystemExit: If it is damaged.
+    """
     if not osp.isfile(path):
         return None
-    with open(path) as f:
-        return json.load(f)
+    with open(path, 'rb') as f:
+        text = f.read()
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SystemExit(
+            f'{path} is damaged ({error}). Remove it and run again: what it '
+            'said is found anew in the files beside it.'
+        ) from error
 
 
 def write_json(path: str, content: dict) -> None:
@@ -54,7 +66,13 @@ def write_json(path: str, content: dict) -> None:
 
 
 def sha256_of(path: str) -> str:
-    """Hash of a file."""
+    """Hash of a file; read again only if it has changed."""
+    status = os.stat(path)
+    return _sha256_of(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=None)
+def _sha256_of(path: str, *_) -> str:
     digest = hashlib.sha256()
     with open(path, 'rb') as f:
         while block := f.read(1 << 20):
@@ -106,6 +124,30 @@ def state_of(run: Run) -> State:
     return State.RESUMABLE if has_checkpoint else State.MISSING
 
 
+def check_checkpoint(run: Run) -> None:
+    """Raise unless the checkpoint of a finished run is still there.
+
+    Nobody needs it for the run's own figures, but students that are to be
+    trained from it do.
+
+    Raises:
+        ConflictError: If it is gone or is another file.
+    """
+    record = read_result(run)
+    path = osp.join(run.work_dir, record['checkpoint'])
+    if not osp.isfile(path):
+        problem = 'is gone'
+    elif sha256_of(path) != record['checkpoint_sha256']:
+        problem = 'is not the file that the run left'
+    else:
+        return
+    raise ConflictError(
+        f'{path} {problem}, and students are to be trained from it. Put it '
+        'back; or --retrain moves the run and its students aside and trains '
+        'them again.'
+    )
+
+
 def git(*arguments: str) -> Optional[str]:
     """What git says about this checkout, or None outside of one."""
     try:
@@ -145,11 +187,12 @@ def note_launch(run: Run, command: List[str]) -> None:
             teachers=teacher_hashes(run),
             launches=[],
         )
+    changed = git('status', '--porcelain', '--untracked-files=no')
     begun['launches'].append(
         dict(
             command=command,
             commit=git('rev-parse', 'HEAD'),
-            dirty=bool(git('status', '--porcelain', '--untracked-files=no')),
+            dirty=None if changed is None else bool(changed),
             packages=versions(),
         )
     )
@@ -180,7 +223,7 @@ def note_result(run: Run) -> dict:
         ValueError: If it left no checkpoint, or no validation of it.
     """
     checkpoint = final_checkpoint(run)
-    epoch = int(re.search(r'(\d+)\.pth$', checkpoint)[1])
+    epoch = epoch_of(checkpoint)
     records = scalars(run.work_dir)
     validated = [
         record
@@ -203,6 +246,21 @@ def note_result(run: Run) -> dict:
     )
     write_json(osp.join(run.work_dir, RESULT), result)
     return result
+
+
+def epoch_of(checkpoint: str) -> int:
+    """The epoch, or iteration, in a checkpoint's name.
+
+    Raises:
+        ValueError: If it has none, as that of a run that was interrupted.
+    """
+    number = re.search(r'(\d+)\.pth$', checkpoint)
+    if number is None:
+        raise ValueError(
+            f'{checkpoint} is no checkpoint of an epoch: '
+            'default_hooks.checkpoint keeps none of the last one.'
+        )
+    return int(number[1])
 
 
 def final_checkpoint(run: Run) -> str:
@@ -241,13 +299,3 @@ def scalars(work_dir: str) -> List[dict]:
                 if 'step' in record:
                     records.append(record)
     return records
-
-
-def move_aside(run: Run) -> str:
-    """Rename a run's folder to one that is free, and return that."""
-    number = 1
-    while osp.exists(f'{run.work_dir}.replaced{number}'):
-        number += 1
-    aside = f'{run.work_dir}.replaced{number}'
-    os.rename(run.work_dir, aside)
-    return aside

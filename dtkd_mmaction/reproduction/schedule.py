@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional, Set
 
 from ..engine.resumable_train_loop import INTERRUPTED_EXIT_CODE
 from .plan import Run
@@ -32,7 +32,7 @@ class Launcher(NamedTuple):
     Attributes:
         tools (str): Folder of ``train.py`` and its shell scripts.
         gpus (int): Processes of one training.
-        slurm (str, optional): Partition.
+        slurm (str, optional): Partition; '' is the cluster's default.
         jobs (int): Trainings at the same time.
     """
 
@@ -48,7 +48,7 @@ class Launcher(NamedTuple):
             SystemExit: If so; without any GPU they run on the CPU.
         """
         found = len(visible_gpus())
-        if not self.slurm and 0 < found < self.jobs * self.gpus:
+        if self.slurm is None and 0 < found < self.jobs * self.gpus:
             raise SystemExit(
                 f'--jobs {self.jobs} times --gpus {self.gpus}: this machine '
                 f'shows {found} GPUs.'
@@ -64,7 +64,7 @@ class Launcher(NamedTuple):
                 ``--resume`` MMAction2 forgets ``load_from``.
         """
         options = ['--resume'] if resume else []
-        if self.slurm:
+        if self.slurm is not None:
             script = osp.join(self.tools, 'slurm_train.sh')
             job = run.name.replace(' ', '_').replace('/', '_')
             return ['bash', script, self.slurm, job, config, *options]
@@ -77,7 +77,7 @@ class Launcher(NamedTuple):
     def environment(self, slot: int) -> Dict[str, str]:
         """The environment of the training in a slot, from 0 on."""
         environment = dict(os.environ, PYTHON=sys.executable)
-        if self.slurm:
+        if self.slurm is not None:
             environment['GPUS'] = str(self.gpus)
             environment['GPUS_PER_NODE'] = str(min(self.gpus, 8))
             return environment
@@ -121,14 +121,16 @@ def train_all(
         say (callable): Prints a line.
 
     Returns:
-        dict[str, str]: Run -> ``'done'``, ``'failed'``, ``'interrupted'`` or
-            ``'not begun'``.
+        dict[str, str]: Run -> ``'done'``, ``'failed'``, ``'interrupted'``
+            (or told to stop before it was begun) or ``'not begun'``, for
+            want of a teacher.
     """
     names = {run.name for run in runs}
     outcome: Dict[str, str] = {}
     waiting = list(runs)
     running: List[Training] = []
     told: List[int] = []
+    elsewhere: Set[str] = set()
 
     def stop(*_) -> None:
         told.append(1)
@@ -152,6 +154,9 @@ def train_all(
                     training.process.send_signal(signal.SIGTERM)
             if training is not None or run.name in outcome:
                 waiting.remove(run)
+            elif run.name not in elsewhere:
+                elsewhere.add(run.name)
+                say(f'{run.name}: another process trains it; waiting for that')
 
     signals = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.signal(number, stop) for number in signals}
@@ -170,7 +175,7 @@ def train_all(
             signal.signal(number, handler)
         for training in running:
             training.process.send_signal(signal.SIGTERM)
-    outcome.update({run.name: 'not begun' for run in waiting})
+    outcome.update({run.name: 'interrupted' for run in waiting})
     return outcome
 
 
@@ -253,6 +258,27 @@ def take_lock(run: Run) -> Optional[int]:
         os.close(lock)
         return None
     return lock
+
+
+def move_aside(run: Run) -> str:
+    """Rename a run's folder to one that is free, and return that.
+
+    Raises:
+        SystemExit: If another process trains in it.
+    """
+    lock = take_lock(run)
+    if lock is None:
+        raise SystemExit(
+            f'{run.name}: another process trains in {run.work_dir}, which '
+            '--retrain would move aside. Stop it first.'
+        )
+    number = 1
+    while osp.exists(f'{run.work_dir}.replaced{number}'):
+        number += 1
+    aside = f'{run.work_dir}.replaced{number}'
+    os.rename(run.work_dir, aside)
+    os.close(lock)
+    return aside
 
 
 def stop_with_parent() -> None:

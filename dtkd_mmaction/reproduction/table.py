@@ -79,7 +79,8 @@ def measured_rows(
                 del launch['command']
             folder = osp.relpath(run.work_dir, planner.roots[WORK])
             finished.append(dict(result, folder=folder))
-        paper = table.paper.get(row.config, {})
+        # Another config, with options, is none of the paper's.
+        paper = {} if row.options else table.paper.get(row.config, {})
         rows.append(
             dict(name=row.name, config=row.config, paper=paper, runs=finished)
         )

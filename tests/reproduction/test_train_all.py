@@ -9,6 +9,7 @@ import textwrap
 import time
 
 import pytest
+from tiny_distillation import ROOT
 from tiny_tables import planner, tiny_table, write_tables
 
 from dtkd_mmaction.reproduction import (
@@ -22,8 +23,8 @@ from dtkd_mmaction.reproduction import (
     state_of,
     train_all,
 )
-from dtkd_mmaction.reproduction.records import move_aside
-from dtkd_mmaction.reproduction.schedule import take_lock
+from dtkd_mmaction.reproduction.records import note_result
+from dtkd_mmaction.reproduction.schedule import move_aside, take_lock
 
 
 def planned(folder, seeds=(0, 1), **options):
@@ -31,6 +32,12 @@ def planned(folder, seeds=(0, 1), **options):
     return runs_in_order(
         run for row in tiny_table(folder).rows for run in plan.runs(row, seeds)
     )
+
+
+def planned_first(folder):
+    """The ViT teacher alone."""
+    write_tables(folder)
+    return planned(folder, seeds=[0])[:1]
 
 
 def train(folder, runs, jobs=2):
@@ -159,6 +166,99 @@ def test_run_of_another_process_is_left_to_it(tmp_path):
     assert take_lock(run) is None
     os.close(lock)
     os.close(take_lock(run))
+
+
+def test_waiting_for_another_process_can_be_stopped(tmp_path):
+    """It says what it waits for; nothing is begun, so nothing failed."""
+    write_tables(tmp_path)
+    (run, *_) = planned(tmp_path)
+    lock = take_lock(run)
+
+    def stop_waiting(line):
+        said.append(line)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    said = []
+    outcome = train_all([run], Launcher(str(tmp_path)), stop_waiting)
+    os.close(lock)
+    assert outcome == {run.name: 'interrupted'}
+    assert said == [f'{run.name}: another process trains it; waiting for that']
+
+
+def test_what_is_being_trained_is_not_moved_aside(tmp_path):
+    write_tables(tmp_path)
+    (run, *_) = planned(tmp_path)
+    lock = take_lock(run)
+    with pytest.raises(SystemExit, match='another process trains in'):
+        move_aside(run)
+    os.close(lock)
+    assert os.path.isdir(run.work_dir)
+
+
+def test_slurm_with_and_without_a_partition(tmp_path):
+    (run, *_) = planned_first(tmp_path)
+    for partition in ('', 'gpu'):
+        launcher = Launcher(str(tmp_path), slurm=partition, gpus=16)
+        launcher.check()
+        command = launcher.command(run, 'config.py', True)
+        assert command[1:] == [
+            str(tmp_path / 'slurm_train.sh'),
+            *(partition, 'vit_teacher_seed_0', 'config.py', '--resume'),
+        ]
+        assert launcher.environment(0)['GPUS_PER_NODE'] == '8'
+
+
+@pytest.mark.parametrize('partition', ['', 'gpu'])
+def test_slurm_script(tmp_path, partition):
+    """Without a partition srun takes the cluster's default."""
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"')
+    srun.chmod(0o755)
+    path = f'{tmp_path}{os.pathsep}{os.environ["PATH"]}'
+    script = os.path.join(ROOT, 'tools', 'slurm_train.sh')
+    said = subprocess.run(
+        ['bash', script, partition, 'job', 'config.py'],
+        env=dict(os.environ, PATH=path),
+        text=True,
+        capture_output=True,
+        check=True,
+    ).stdout.splitlines()
+    assert said[: said.index('--job-name=job')] == (
+        ['-p', partition] if partition else []
+    )
+
+
+def test_interrupted_checkpoint_is_no_result(tmp_path):
+    write_tables(tmp_path)
+    (run, *_) = planned_first(tmp_path)
+    train(tmp_path, [run])
+    for name in ('interrupted.pth', 'last_checkpoint'):
+        with open(os.path.join(run.work_dir, name), 'w') as f:
+            f.write('interrupted.pth')
+    with pytest.raises(ValueError, match='default_hooks.checkpoint'):
+        note_result(run)
+
+
+def test_damaged_record(tmp_path):
+    """It is named; without it the run goes on from its checkpoint."""
+    write_tables(tmp_path)
+    (run, *_) = planned_first(tmp_path)
+    train(tmp_path, [run])
+    path = os.path.join(run.work_dir, 'result.json')
+    with open(path, 'w') as f:
+        f.write('{"config')
+    with pytest.raises(SystemExit, match=f'{path} is damaged.*Remove it'):
+        state_of(run)
+    os.remove(path)
+    assert state_of(run) is State.RESUMABLE
+
+
+def test_row_with_options_has_no_figure_of_the_paper(tmp_path):
+    write_tables(tmp_path)
+    rows = measured_rows(tiny_table(tmp_path), planner(tmp_path), [0])
+    papers = {row['name']: row['paper'] for row in rows}
+    assert papers['pupil'] == {'Top-1': 60.5}
+    assert papers['pupil, hot'] == {}
 
 
 def test_changed_config_is_a_conflict(tmp_path):

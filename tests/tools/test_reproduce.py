@@ -3,6 +3,7 @@
 import json
 import os
 import os.path as osp
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,11 @@ import time
 import pytest
 from mmengine.config import Config
 from noise_clips import noise_run, write_clips
+from tiny_distillation import load_tool
 from tiny_models import FRAMES, SIZE, tiny_mvit, tiny_x3d
+from tiny_tables import planner, tiny_table, write_tables
+
+from dtkd_mmaction.reproduction import Counter, gpu_hours
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 TABLES = """
@@ -88,6 +93,7 @@ def run(folder, *arguments):
 def test_plan_trainings_kill_and_table(folder):
     planned = run(folder, '--dry-run')
     assert planned.returncode == 0, planned.stderr
+    assert 'pkg_resources' not in planned.stderr
     lines = planned.stdout.splitlines()
     order = [line.split()[2] for line in lines if line.startswith('missing')]
     assert order == ['vit_teacher', 'cnn_teacher', 'alone', 'dtkd']
@@ -140,3 +146,116 @@ def test_bad_inputs(folder):
     for result in (unknown, nobody, lost):
         assert result.returncode == 1
         assert 'Traceback' not in result.stderr
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """The command on a trainer that trains nothing, in this process."""
+    write_tables(tmp_path)
+    tool = load_tool('../reproduce')
+    monkeypatch.setattr(tool, 'TOOLS', str(tmp_path))
+
+    def command(*arguments):
+        options = dict(tables='tables.yml', data_root='data', work_root='out')
+        argv = ['reproduce.py', 'tiny', *arguments]
+        for name, path in options.items():
+            argv += [f'--{name.replace("_", "-")}', str(tmp_path / path)]
+        monkeypatch.setattr('sys.argv', argv)
+        said = []
+        code = tool.reproduce(tool.parse_args(), said.append)
+        return code, [line for line in said if isinstance(line, str)]
+
+    return command
+
+
+def trained(said):
+    return [line.split(':')[0] for line in said if line.endswith('begins')]
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ('--seeds', '0'),
+        ('--seed-list', '-1'),
+        ('--jobs', '0'),
+        ('--gpus', '0'),
+        ('--gpu-tflops', '0'),
+    ],
+)
+def test_numbers_that_make_no_sense(tiny, capsys, arguments):
+    with pytest.raises(SystemExit):
+        tiny(*arguments)
+    option, value = arguments
+    assert f'argument {option}: {value}: ' in capsys.readouterr().err
+
+
+def test_a_student_that_no_row_has(tiny):
+    with pytest.raises(SystemExit, match="slowfast: .*'alone', 'pupil'"):
+        tiny('--students', 'alone', 'slowfast')
+
+
+def test_one_seed_twice_is_one_run(tiny, tmp_path):
+    path = tmp_path / 'table.json'
+    tiny('--seed-list', '4', '4', '--rows', 'alone', '--json', str(path))
+    with open(path) as f:
+        (row,) = json.load(f)['rows']
+    assert len(row['runs']) == 1
+
+
+@pytest.mark.parametrize('option', ['--out', '--json'])
+def test_where_nothing_can_be_written(tiny, tmp_path, option):
+    """Said before anything is trained."""
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(SystemExit, match=f'{option}: .*file'):
+        tiny(option, str(tmp_path / 'file' / 'table'))
+    assert not (tmp_path / 'out').exists()
+    (tmp_path / 'out').write_text('')
+    with pytest.raises(SystemExit, match='--work-root: .*out'):
+        tiny()
+
+
+def test_teacher_of_students_that_are_done_is_not_trained(tiny, tmp_path):
+    tiny('--rows', 'pupil', '--seeds', '1')
+    shutil.rmtree(tmp_path / 'out' / 'vit')
+    assert tiny('--rows', 'pupil', '--seeds', '1') == (0, [])
+
+
+@pytest.mark.parametrize(
+    'text, problem', [(None, 'is gone'), ('other', 'is not the file')]
+)
+def test_checkpoint_of_a_teacher_that_is_lost(tiny, tmp_path, text, problem):
+    """Only a student that is not trained yet needs it."""
+    tiny('--rows', 'pupil', '--seeds', '1')
+    checkpoint = tmp_path / 'out' / 'vit' / 'epoch_2.pth'
+    checkpoint.unlink()
+    if text:
+        checkpoint.write_text(text)
+    assert tiny('--rows', 'pupil', '--seeds', '1') == (0, [])
+    with pytest.raises(SystemExit, match=f'{checkpoint} {problem}'):
+        tiny('--rows', 'pupil', '--seeds', '2')
+    _, said = tiny('--rows', 'pupil', '--seeds', '2', '--retrain')
+    assert trained(said) == [
+        'vit_teacher seed 0',
+        'pupil seed 0',  # its teacher is another one now
+        'pupil seed 1',
+    ]
+
+
+def test_runs_of_another_config_are_not_left_out_silently(tiny):
+    tiny('--rows', 'alone', '--seeds', '1')
+    options = ('--cfg-options', 'train_cfg.max_epochs=9', '--print-only')
+    _, (line,) = tiny('--rows', 'alone', '--seeds', '1', *options)
+    assert line.startswith('Not in the table: ') and 'another config' in line
+
+
+def test_costs_that_cannot_be_kept_or_told(tmp_path):
+    said = []
+    (tmp_path / 'file').write_text('')
+    counter = Counter(str(tmp_path / 'file' / 'macs.json'), said.append)
+    x3d = Config(dict(model=tiny_x3d()))
+    assert counter.count(x3d, FRAMES, SIZE, 'X3D') > 0
+    assert said[1].startswith('Not kept for the next time')
+    write_tables(tmp_path)
+    run = planner(tmp_path).run(tiny_table(tmp_path).rows[1], 0)
+    run.config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=9)
+    assert gpu_hours(run, 10, counter) is None
