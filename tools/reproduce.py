@@ -352,9 +352,8 @@ def main() -> None:
     # Models and configs that are merely looked at have nothing to say.
     logging.disable(logging.INFO)
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
-    # A table in a log file is as wide as it must be.
-    width = None if sys.stdout.isatty() else 240
-    console = Console(highlight=False, soft_wrap=True, width=width)
+    # A table is as wide as it must be: a narrow terminal cuts no figure off.
+    console = Console(highlight=False, soft_wrap=True, width=240)
     sys.exit(reproduce(parse_args(), console.print))
 
 

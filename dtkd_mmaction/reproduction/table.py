@@ -98,7 +98,6 @@ def is_done(run) -> bool:
 def lines(table: Table, rows: Iterable[dict]) -> List[List[str]]:
     """The head, then the cells of every row; metrics in percent."""
     rows = list(rows)
-    has_paper = any(row['paper'] for row in rows)
     result = [
         ['row', 'runs'],
         *([r['name'], str(len(r['runs']))] for r in rows),
@@ -109,6 +108,7 @@ def lines(table: Table, rows: Iterable[dict]) -> List[List[str]]:
             for row in rows
         }
         reference = values.get(table.reference, [])
+        has_paper = any(column in row['paper'] for row in rows)
         result[0].append(column)
         if has_paper:
             result[0] += ['paper', 'difference']

@@ -52,6 +52,15 @@ def test_every_cell():
     assert cells(text[7])[6:10] == ['-', '1.00', '-', '-']
 
 
+def test_a_metric_that_the_paper_lacks_stands_alone():
+    table = TABLE._replace(metrics={'Verb': 'verb', 'Action': 'noun'})
+    (head, *_) = markdown_table(table, ROWS).splitlines()[2:]
+    assert cells(head)[2:8] == [
+        *('Verb', 'paper', 'difference', 'beside alone'),
+        *('Action', 'beside alone'),
+    ]
+
+
 def test_text_has_the_same_columns():
     drawn = text_table(TABLE, ROWS)
     assert len(drawn.columns) == 11 and drawn.row_count == 4

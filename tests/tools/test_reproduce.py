@@ -1,5 +1,6 @@
 """The command line of tools/reproduce.py, on tiny models that do train."""
 
+import io
 import json
 import os
 import os.path as osp
@@ -246,6 +247,22 @@ def test_runs_of_another_config_are_not_left_out_silently(tiny):
     options = ('--cfg-options', 'train_cfg.max_epochs=9', '--print-only')
     _, (line,) = tiny('--rows', 'alone', '--seeds', '1', *options)
     assert line.startswith('Not in the table: ') and 'another config' in line
+
+
+def test_a_narrow_terminal_cuts_no_figure_off(tiny, tmp_path, monkeypatch):
+    """Nor a name; a table that is too wide is folded by the terminal."""
+    tiny('--rows', 'alone', '--seeds', '2')
+    monkeypatch.setenv('COLUMNS', '20')
+    monkeypatch.setenv('TERM', 'xterm')
+    tool = load_tool('../reproduce')
+    shown = io.StringIO()
+    shown.isatty = lambda: True
+    monkeypatch.setattr('sys.stdout', shown)
+    monkeypatch.setattr('sys.argv', [*sys.argv, '--print-only'])
+    monkeypatch.setattr(tool.logging, 'disable', lambda level: None)
+    with pytest.raises(SystemExit):
+        tool.main()
+    assert '50.50 ± 0.71   50.00        +0.50' in shown.getvalue()
 
 
 def test_costs_that_cannot_be_kept_or_told(tmp_path):
