@@ -15,5 +15,4 @@ model = dict(
         cfg=f'{here}/cnn_teacher.py',
         checkpoint=f'{teachers}/cnn_teacher/epoch_*.pth',
     ),
-    loss_sd=dict(loss_weight=3.0),
 )

@@ -10,6 +10,7 @@ from mmaction.registry import HOOKS
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
+from mmengine.utils import mkdir_or_exist
 
 INTERRUPTED = 'interrupted.pth'
 
@@ -21,7 +22,7 @@ class AtomicLocalBackend(LocalBackend):
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
         """Write beside the file, then take its place."""
         temporary = f'{filepath}.{os.getpid()}.writing'
-        os.makedirs(osp.dirname(filepath), exist_ok=True)
+        mkdir_or_exist(osp.dirname(filepath))
         with open(temporary, 'wb') as file:
             file.write(obj)
             file.flush()
