@@ -51,6 +51,10 @@ def test_every_method_of_the_table_has_its_configs():
     [
         ('ucf6', 'results.md'),
         ('ucf6_budget', 'results.md'),
+        ('ucf6_control', 'results.md'),
+        ('ucf6_longer', 'results.md'),
+        ('ucf6_movinet', 'results.md'),
+        ('ucf6_methods', 'results.md'),
         ('choices', 'design_choices.md'),
     ],
 )
