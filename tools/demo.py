@@ -108,11 +108,14 @@ def make_clips(folder: str) -> None:
 def data_options(folder: str) -> List[str]:
     """``--cfg-options`` that point all loaders to the clips."""
     options = []
-    for loader, split in (('train', 'train'), ('val', 'val'), ('test', 'val')):
-        prefix = f'{loader}_dataloader.dataset'
+    for dataset, split in (
+        ('train_dataloader.dataset.dataset', 'train'),  # of the keyed views
+        ('val_dataloader.dataset', 'val'),
+        ('test_dataloader.dataset', 'val'),
+    ):
         options += [
-            f'{prefix}.ann_file={folder}/demo_{split}_split_1_videos.txt',
-            f'{prefix}.data_prefix.video={folder}/videos',
+            f'{dataset}.ann_file={folder}/demo_{split}_split_1_videos.txt',
+            f'{dataset}.data_prefix.video={folder}/videos',
         ]
     return options
 

@@ -78,8 +78,19 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         finally:
             if in_main:
                 signal.signal(signal.SIGTERM, before)
+            self._stop_workers()
         self.runner.call_hook('after_train')
         return self.runner.model
+
+    def _stop_workers(self) -> None:
+        """Ask persistent workers to end.
+
+        Python ends them with a SIGTERM when it exits and waits for them; but
+        they outlive one (:func:`initialise_worker`).
+        """
+        workers = getattr(self.dataloader, '_iterator', None)
+        if workers is not None:
+            workers._shutdown_workers()
 
     def run_epoch(self) -> None:
         """Train one epoch, or what is left of it."""
