@@ -30,18 +30,20 @@ from mmengine.runner.checkpoint import _load_checkpoint, find_latest_checkpoint
 from mmengine.utils.dl_utils import load_url
 
 from dtkd_mmaction import compat
+from dtkd_mmaction.compat import cpu_training, imports
+from dtkd_mmaction.compat._patching import has_accelerator
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 
 on_cpu = pytest.mark.skipif(
-    compat._has_accelerator(), reason='these repairs are for the CPU'
+    has_accelerator(), reason='these repairs are for the CPU'
 )
 
 
 @pytest.fixture
 def as_upstream(monkeypatch):
     """The repairs for the CPU stand aside, as they do beside a GPU."""
-    monkeypatch.setattr(compat, '_has_accelerator', lambda: True)
+    monkeypatch.setattr(cpu_training, 'has_accelerator', lambda: True)
 
 
 @pytest.fixture(params=['weights_only', 'own unpickler'])
@@ -84,11 +86,11 @@ def test_apply_twice_changes_nothing():
 # ------------------------------------------------------------- mmaction.models
 @pytest.fixture
 def forget_drn(monkeypatch):
-    for name in (compat.DRN, f'{compat.DRN}.drn'):
+    for name in (imports.DRN, f'{imports.DRN}.drn'):
         monkeypatch.delitem(sys.modules, name, raising=False)
     localizers = importlib.import_module('mmaction.models.localizers')
     spec = importlib.machinery.PathFinder.find_spec(
-        compat.DRN, localizers.__path__
+        imports.DRN, localizers.__path__
     )
     if spec is not None:
         pytest.skip('this mmaction2 has the package')
@@ -105,10 +107,10 @@ def test_drn_is_missing_without_the_finder(forget_drn, monkeypatch):
     monkeypatch.setattr(
         sys,
         'meta_path',
-        [f for f in sys.meta_path if not isinstance(f, compat._MissingDRN)],
+        [f for f in sys.meta_path if not isinstance(f, imports._MissingDRN)],
     )
     with pytest.raises(ModuleNotFoundError, match='localizers.drn'):
-        importlib.import_module(f'{compat.DRN}.drn')
+        importlib.import_module(f'{imports.DRN}.drn')
 
 
 def test_a_real_drn_wins(forget_drn, monkeypatch, tmp_path):
@@ -121,7 +123,7 @@ def test_a_real_drn_wins(forget_drn, monkeypatch, tmp_path):
         localizers, '__path__', [*localizers.__path__, str(tmp_path)]
     )
     importlib.invalidate_caches()
-    assert importlib.import_module(f'{compat.DRN}.drn').DRN == 'real'
+    assert importlib.import_module(f'{imports.DRN}.drn').DRN == 'real'
 
 
 def test_torchvision_can_be_imported():
@@ -146,7 +148,7 @@ def test_torchvision_can_be_imported():
         import torchvision
         net = torchvision.models.resnet18(weights=None).eval()
         assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 1000)
-        assert (compat._torchvision_library is None) == sound
+        assert (compat.imports._torchvision_library is None) == sound
     """
     subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', textwrap.dedent(code)],
@@ -440,7 +442,7 @@ def test_ddp_of_a_cpu_model(one_process):
 @on_cpu
 def test_ddp_of_a_cpu_model_fails_upstream(one_process, monkeypatch):
     init_dist('pytorch', backend='gloo')
-    monkeypatch.setattr(compat, '_has_accelerator', lambda: True)
+    monkeypatch.setattr(cpu_training, 'has_accelerator', lambda: True)
     with pytest.raises(ValueError, match='device_ids'):
         MMDistributedDataParallel(torch.nn.Linear(2, 3), device_ids=[0])
     sync_bn = torch.nn.SyncBatchNorm(3)
@@ -621,6 +623,8 @@ class TestDecordReadsByPath:
     def open_clip(self, path, repaired):
         script = textwrap.dedent(f"""
             from dtkd_mmaction import compat
+from dtkd_mmaction.compat import cpu_training, imports
+from dtkd_mmaction.compat._patching import has_accelerator
             from mmaction.datasets.transforms import DecordInit
             if not {repaired}:
                 get = DecordInit._get_video_reader

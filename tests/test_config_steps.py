@@ -16,7 +16,7 @@ from test_configs import CONFIGS, read
 from tiny_models import batch
 
 from dtkd_mmaction.distillers import base
-from dtkd_mmaction.distillers.model_spec import (
+from dtkd_mmaction.recognizers.model_spec import (
     forget_pretraining,
     load_config,
 )

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from mmengine.config import Config
 
-from dtkd_mmaction.distillers.model_spec import (
+from dtkd_mmaction.recognizers.model_spec import (
     build_recognizer,
     forget_pretraining,
     load_config,

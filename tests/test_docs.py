@@ -9,10 +9,9 @@ import torch
 from mmaction.registry import MODELS
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
+from reproduction import markdown_table, read_tables
 from test_configs import CONFIGS, ROOT
 from tiny_models import batch, tiny_single_teacher
-
-from dtkd_mmaction.reproduction import markdown_table, read_tables
 
 
 def code_blocks(name):

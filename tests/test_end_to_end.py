@@ -22,7 +22,7 @@ from tiny_models import (
     tiny_x3d,
 )
 
-from dtkd_mmaction.distillers.model_spec import build_recognizer
+from dtkd_mmaction.recognizers.model_spec import build_recognizer
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 CONFIG = 'configs/dtkd/x3d_s_hmdb51.py'

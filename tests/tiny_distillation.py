@@ -9,7 +9,7 @@ from mmengine.config import Config
 from noise_clips import noise_pipeline, write_clips
 from tiny_models import FRAMES, tiny_distiller, tiny_mvit, tiny_x3d
 
-from dtkd_mmaction.distillers.model_spec import build_recognizer
+from dtkd_mmaction.recognizers.model_spec import build_recognizer
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 SIZE = 48  # of the shared clip; student and ViT see 32

@@ -1,6 +1,6 @@
 """A declaration of tables, and a trainer that trains nothing."""
 
-from dtkd_mmaction.reproduction import Planner, read_tables
+from reproduction import Planner, read_tables
 
 TABLES = """
 stage_one: ['*_teacher.py']

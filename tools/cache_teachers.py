@@ -41,8 +41,8 @@ from rich.progress import (
 
 from dtkd_mmaction.datasets import KeyedViewDataset
 from dtkd_mmaction.distillers.base import BaseDistiller
-from dtkd_mmaction.distillers.teacher_cache import MAPS, TeacherCache
-from dtkd_mmaction.distillers.teacher_cache_writer import (
+from dtkd_mmaction.teachers.teacher_cache import MAPS, TeacherCache
+from dtkd_mmaction.teachers.teacher_cache_writer import (
     DTYPES,
     RecordLayout,
     TeacherCacheWriter,

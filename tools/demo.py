@@ -19,7 +19,6 @@ import warnings
 from typing import Dict, List, NamedTuple
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-sys.path.insert(0, ROOT)
 warnings.simplefilter('ignore')
 
 import matplotlib  # noqa: E402
@@ -33,12 +32,12 @@ from rich.progress import (  # noqa: E402
 )
 from rich.table import Table  # noqa: E402
 
-import dtkd_mmaction  # noqa: E402, F401  (it repairs mmaction.models)
-from dtkd_mmaction.distillers.model_spec import stock_clip  # noqa: E402
-from dtkd_mmaction.engine.complexity import (  # noqa: E402
+import dtkd_mmaction  # noqa: E402, F401
+from dtkd_mmaction.recognizers.complexity import (  # noqa: E402
     Complexity,
     measure_complexity,
 )
+from dtkd_mmaction.recognizers.model_spec import stock_clip  # noqa: E402
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402

@@ -10,7 +10,7 @@ import os.path as osp
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint
 
-from dtkd_mmaction.engine.student_export import PARTS, student_checkpoint
+from dtkd_mmaction.deployment.student_export import PARTS, student_checkpoint
 
 
 def parse_args() -> argparse.Namespace:

@@ -17,15 +17,7 @@ from glob import glob
 from typing import Any, Callable, Dict, List, Tuple
 
 from mmengine.config import DictAction
-from rich.console import Console
-
-TOOLS = osp.dirname(osp.abspath(__file__))
-sys.path.insert(0, osp.dirname(TOOLS))
-
-from dtkd_mmaction.engine.resumable_train_loop import (  # noqa: E402
-    INTERRUPTED_EXIT_CODE,
-)
-from dtkd_mmaction.reproduction import (  # noqa: E402
+from reproduction import (
     ConflictError,
     Counter,
     Launcher,
@@ -43,14 +35,20 @@ from dtkd_mmaction.reproduction import (  # noqa: E402
     text_table,
     train_all,
 )
-from dtkd_mmaction.reproduction.records import (  # noqa: E402
+from reproduction.records import (
     check_checkpoint,
     write_json,
 )
-from dtkd_mmaction.reproduction.schedule import (  # noqa: E402
+from reproduction.train_all import (
     move_aside,
 )
+from rich.console import Console
 
+from dtkd_mmaction.engine.resumable_train_loop import (
+    INTERRUPTED_EXIT_CODE,
+)
+
+TOOLS = osp.dirname(osp.abspath(__file__))
 TABLES = osp.join(osp.dirname(TOOLS), 'configs', 'tables.yml')
 
 

@@ -5,12 +5,10 @@ So stock configs, which have no ``custom_imports``, train here too.
 
 import os.path as osp
 import runpy
-import sys
 
-sys.path.insert(0, osp.dirname(osp.dirname(osp.abspath(__file__))))
+import mmaction
 
-import dtkd_mmaction  # noqa: E402, F401, I001  (it repairs what follows)
-import mmaction  # noqa: E402
+import dtkd_mmaction  # noqa: F401, I001  (it repairs what follows)
 
 if __name__ == '__main__':
     tools = osp.join(osp.dirname(mmaction.__file__), '.mim', 'tools')

@@ -10,15 +10,16 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
-from .cache_fingerprint import describe_teacher
-from .class_parts import check_same_parts, class_parts
-from .feature_tap import FeatureTap, Recording
+from ..recognizers.class_parts import check_same_parts, class_parts
+from ..recognizers.data_samples import view_keys
+from ..recognizers.feature_tap import FeatureTap, Recording
+from ..recognizers.model_spec import TEACHER_KEYS, load_weights
+from ..recognizers.tapped_recognizer import build_tapped, model_inputs
+from ..teachers.cache_fingerprint import describe_teacher
+from ..teachers.frozen_teacher import FrozenTeacher
+from ..teachers.teacher_cache import TeacherCache
 from .loss_set import LossSet
-from .model_spec import TEACHER_KEYS, load_weights
 from .shared_clip import SharedClipPreprocessor
-from .tapped_recognizer import build_tapped, model_inputs
-from .teacher import FrozenTeacher
-from .teacher_cache import TeacherCache
 
 TEACHER_MODES = ('eval', 'bn_eval_only')
 
@@ -382,21 +383,6 @@ def build_student(spec: dict, num_classes: Optional[int], key: str) -> tuple:
 def short_name(argument: str) -> str:
     """``'vit_teacher'`` -> ``'vit'``; ``'teacher'`` stays."""
     return argument.replace('_teacher', '')
-
-
-def labels_of(data_samples: list, device: torch.device) -> Tensor:
-    """Labels of a batch: (B,), (B, parts), or mixed (B, N) in floats."""
-    labels = torch.stack([sample.gt_label for sample in data_samples])
-    labels = labels.to(device)
-    return labels.squeeze(1) if labels.shape[1] == 1 else labels
-
-
-def view_keys(data_samples: list) -> List[Tuple[int, int]]:
-    """Which view of which sample each of a batch is."""
-    return [
-        (sample.metainfo['sample_idx'], sample.metainfo['view'])
-        for sample in data_samples
-    ]
 
 
 def refuse_cache(blending: Optional[object], teacher_mode: str) -> None:

@@ -11,9 +11,10 @@ from torch import Tensor
 from ..losses.structure_discrepancy import Target
 from ..modules import StructureDiscrepancyBranch
 from ..modules.grid import common_grid, resize_grid
-from .base import BaseDistiller, labels_of, view_keys
-from .class_parts import options_of_parts
-from .feature_tap import Recording
+from ..recognizers.class_parts import options_of_parts
+from ..recognizers.data_samples import labels_of, view_keys
+from ..recognizers.feature_tap import Recording
+from .base import BaseDistiller
 
 RKD_TEACHERS = ('vit', 'cnn', 'both')
 RKD_FEATURES = ('classifier_input', 'mean_patch')

@@ -13,8 +13,8 @@ import torch.nn as nn
 from mmaction.registry import MODELS
 from torch import Tensor
 
-from .class_parts import ClassPart, options_of_parts
-from .feature_tap import EXTRAS, FeatureTap, Recording
+from ..recognizers.class_parts import ClassPart, options_of_parts
+from ..recognizers.feature_tap import EXTRAS, FeatureTap, Recording
 
 OWNERS = ('student', 'teacher')
 # What `forward` may ask for with an owner before it (`student_logits`):

@@ -7,10 +7,10 @@ from mmaction.registry import MODELS
 from torch import Tensor
 
 from ..losses.kd import kd_loss
+from ..recognizers.class_parts import check_same_parts, class_parts
+from ..recognizers.model_spec import load_weights
+from ..recognizers.tapped_recognizer import model_inputs
 from .base import BaseDistiller, build_student
-from .class_parts import check_same_parts, class_parts
-from .model_spec import load_weights
-from .tapped_recognizer import model_inputs
 
 
 @MODELS.register_module()

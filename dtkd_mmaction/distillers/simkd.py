@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ..losses.simkd import simkd_loss
 from ..modules.head_input import head_input_form, head_input_to_map
+from ..recognizers.model_spec import load_config, set_num_classes
+from ..recognizers.tapped_recognizer import build_tapped, model_inputs
+from ..teachers.frozen_teacher import FrozenTeacher
 from .base import BaseDistiller
-from .model_spec import load_config, set_num_classes
-from .tapped_recognizer import build_tapped, model_inputs
-from .teacher import FrozenTeacher
 
 
 @MODELS.register_module()

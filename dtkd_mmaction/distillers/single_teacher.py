@@ -6,7 +6,8 @@ import torch
 from mmaction.registry import MODELS
 from torch import Tensor
 
-from .base import BaseDistiller, labels_of
+from ..recognizers.data_samples import labels_of
+from .base import BaseDistiller
 
 
 @MODELS.register_module()

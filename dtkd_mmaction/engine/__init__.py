@@ -1,9 +1,9 @@
 """Hooks and the loop of the runner, and the export of the student."""
 
+from ..deployment.student_export import student_checkpoint, student_config
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .fast_student_hook import FastStudentHook
 from .resumable_train_loop import ResumableTrainLoop
-from .student_export import student_checkpoint, student_config
 from .student_export_hook import StudentExportHook
 from .teacher_cache_hook import TeacherCacheHook
 

@@ -14,9 +14,9 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch import Tensor
 
-from ..acceleration import to_channels_last
 from ..datasets.keyed_views import keyed_generators
-from ..distillers.tapped_recognizer import model_inputs
+from ..recognizers.tapped_recognizer import model_inputs
+from ..teachers.speedups import to_channels_last
 
 LAYOUTS = ('auto', 'stock', 'channels_last')
 # The other layout must be this much faster: a choice that noise could turn

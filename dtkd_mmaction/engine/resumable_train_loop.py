@@ -13,7 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 
 from ..datasets.keyed_views import KeyedViewSampler, seed_generators
-from ..distillers.teachers_ahead import TeachersAhead
+from ..teachers.teachers_ahead import TeachersAhead
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 
 # EX_TEMPFAIL of sysexits.h: not done, run it again (with --resume).

@@ -9,7 +9,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint
 
-from .student_export import (
+from ..deployment.student_export import (
     is_distiller_checkpoint,
     student_checkpoint,
     student_config,

@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from ..datasets.keyed_views import KeyedViewDataset
-from ..distillers.cache_fingerprint import (
+from ..teachers.cache_fingerprint import (
     as_json,
     describe_data,
     differences,

@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .grid import align_grids, resize_grid
+from ..modules.grid import align_grids, resize_grid
 
 # One map; MViT's [patches, class token]; SlowFast's slow and fast maps; a
 # vector; the folded frames of a 2-D recognizer.

@@ -17,9 +17,9 @@ from dtkd_mmaction.backbones.movinet_layers import (
     positional_encoding,
     same_padding,
 )
-from dtkd_mmaction.distillers.feature_tap import FeatureTap
-from dtkd_mmaction.distillers.model_spec import build_recognizer, load_config
 from dtkd_mmaction.heads import MoViNetHead
+from dtkd_mmaction.recognizers.feature_tap import FeatureTap
+from dtkd_mmaction.recognizers.model_spec import build_recognizer, load_config
 
 NORM = dict(type='BN3d')
 

@@ -16,8 +16,8 @@ from tiny_models import (
     tiny_x3d,
 )
 
-from dtkd_mmaction.distillers.model_spec import build_recognizer, load_config
 from dtkd_mmaction.losses import DATWLoss, RKDLoss
+from dtkd_mmaction.recognizers.model_spec import build_recognizer, load_config
 
 LOSSES = {'loss_cls', 'loss_sr', 'loss_sd', 'loss_rkd'}
 

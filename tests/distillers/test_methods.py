@@ -20,8 +20,8 @@ from tiny_models import (
     tiny_x3d,
 )
 
-from dtkd_mmaction.distillers.model_spec import build_recognizer, load_config
-from dtkd_mmaction.engine.student_export import student_checkpoint
+from dtkd_mmaction.deployment.student_export import student_checkpoint
+from dtkd_mmaction.recognizers.model_spec import build_recognizer, load_config
 
 VIEW = dict(frames=FRAMES, size=SIZE)
 METHODS = {

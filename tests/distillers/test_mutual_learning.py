@@ -9,12 +9,12 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from tiny_models import FRAMES, SIZE, batch, tiny_mvit, tiny_x3d
 
-from dtkd_mmaction.distillers.model_spec import build_recognizer
-from dtkd_mmaction.engine.student_export import (
+from dtkd_mmaction.deployment.student_export import (
     PARTS,
     student_checkpoint,
     student_config,
 )
+from dtkd_mmaction.recognizers.model_spec import build_recognizer
 
 VIEW = dict(frames=FRAMES, size=SIZE)
 

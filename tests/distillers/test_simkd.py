@@ -15,8 +15,7 @@ from tiny_models import (
     tiny_x3d,
 )
 
-from dtkd_mmaction.distillers.model_spec import build_recognizer
-from dtkd_mmaction.engine.student_export import (
+from dtkd_mmaction.deployment.student_export import (
     student_checkpoint,
     student_config,
 )
@@ -26,6 +25,7 @@ from dtkd_mmaction.modules.head_input import (
     head_input_to_map,
     map_to_head_input,
 )
+from dtkd_mmaction.recognizers.model_spec import build_recognizer
 
 VIEW = dict(frames=FRAMES, size=SIZE)
 

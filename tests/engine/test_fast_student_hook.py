@@ -10,9 +10,9 @@ from noise_clips import noise_pipeline, write_clips
 from tiny_models import FRAMES, SIZE, batch, tiny_mvit, tiny_x3d
 
 from dtkd_mmaction.datasets import KeyedViewDataset
-from dtkd_mmaction.distillers.model_spec import build_recognizer
 from dtkd_mmaction.engine import FastStudentHook, student_checkpoint
 from dtkd_mmaction.engine.fast_student_hook import time_in_turn
+from dtkd_mmaction.recognizers.model_spec import build_recognizer
 
 
 def build(cfg):

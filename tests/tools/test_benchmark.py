@@ -4,19 +4,17 @@ import copy
 import importlib
 import json
 import math
-import os.path as osp
 import sys
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from tiny_distillation import ROOT, load_tool, run_tool
+from tiny_distillation import load_tool, run_tool
 from tiny_models import FRAMES, SIZE, tiny_distiller, tiny_mvit, tiny_x3d
 from torch.nn.modules.batchnorm import _BatchNorm
 
 # As when the script is run: its folder is where it looks first.
-sys.path.insert(0, osp.join(ROOT, 'tools', 'analysis'))
 tool = load_tool('benchmark')
 losses, report, steps, timing, workbench = (
     importlib.import_module(f'benchmarking.{name}')

@@ -19,8 +19,8 @@ from mmengine.runner import Runner
 from noise_clips import noise_pipeline, write_clips
 from tiny_models import FRAMES, NUM_CLASSES, SIZE, tiny_mvit, tiny_x3d
 
-from dtkd_mmaction.distillers.model_spec import build_recognizer
-from dtkd_mmaction.distillers.teacher_cache import TeacherCache
+from dtkd_mmaction.recognizers.model_spec import build_recognizer
+from dtkd_mmaction.teachers.teacher_cache import TeacherCache
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 PIPELINE = 'train_dataloader.dataset.dataset.pipeline'

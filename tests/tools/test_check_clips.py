@@ -8,14 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import check_clips as tool
 import numpy as np
 import pytest
+from clip_workers import clip_path, read_list, run_on_clips
 from numbered_clips import AWKWARD, H264, RIGHT, WRONG, av, write_clip
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'tools/data'))  # worker processes import it too
-import check_clips as tool  # noqa: E402
-from clip_workers import clip_path, read_list, run_on_clips  # noqa: E402
 
 # Two are wrong: B-frames of MPEG-4 in an AVI.
 AWKWARD_STATUS = {'odd_size.avi': 'wrong frames', 'ntsc.avi': 'wrong frames'}

@@ -2,15 +2,12 @@
 
 import sys
 
+import demo
 import torch
 from mmengine.config import Config
 from test_configs import ROOT
 
-sys.path.insert(0, f'{ROOT}/tools')
-
-import demo  # noqa: E402
-
-from dtkd_mmaction.distillers.model_spec import (  # noqa: E402
+from dtkd_mmaction.recognizers.model_spec import (
     build_recognizer,
 )
 

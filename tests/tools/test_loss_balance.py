@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from inspection import build_distiller
 from mmengine.config import Config
 from tiny_distillation import load_tool, run_tool, write_distillation
-
-from dtkd_mmaction.engine.inspection import build_distiller
 
 tool = load_tool('loss_balance')
 

@@ -14,7 +14,7 @@ from dtkd_mmaction.backbones.movinet_conversion import (
     PortLayout,
     from_pytorch_port,
 )
-from dtkd_mmaction.distillers.model_spec import build_recognizer, load_config
+from dtkd_mmaction.recognizers.model_spec import build_recognizer, load_config
 
 CLASSES = 6
 

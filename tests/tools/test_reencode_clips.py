@@ -8,7 +8,9 @@ from pathlib import Path
 import decord
 import numpy as np
 import pytest
+import reencode_clips as tool
 from av.video.frame import PictureType
+from check_clips import check_clip
 from numbered_clips import (
     AWKWARD,
     H264,
@@ -20,9 +22,6 @@ from numbered_clips import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'tools/data'))  # worker processes import it too
-import reencode_clips as tool  # noqa: E402
-from check_clips import check_clip  # noqa: E402
 
 ENCODING = tool.Encoding(short_side=256, gop=16, crf=10)
 

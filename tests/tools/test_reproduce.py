@@ -13,11 +13,10 @@ import time
 import pytest
 from mmengine.config import Config
 from noise_clips import noise_run, write_clips
+from reproduction import Counter, gpu_hours
 from tiny_distillation import load_tool
 from tiny_models import FRAMES, SIZE, tiny_mvit, tiny_x3d
 from tiny_tables import planner, tiny_table, write_tables
-
-from dtkd_mmaction.reproduction import Counter, gpu_hours
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 TABLES = """

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from inspection import build_distiller
 from mmengine.config import Config
 from tiny_distillation import load_tool, run_tool, write_distillation
 
-from dtkd_mmaction.engine.inspection import build_distiller
 from dtkd_mmaction.losses.structure_discrepancy import (
     StructureDiscrepancyLoss,
     activation_score,

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from inspection import build_distiller, centred_dataset
 from mmengine.config import Config
 from rich.console import Console
 from tiny_distillation import (
@@ -15,12 +16,11 @@ from tiny_distillation import (
 )
 from tiny_models import tiny_x3d
 
-from dtkd_mmaction.distillers.class_parts import ClassPart
-from dtkd_mmaction.engine.inspection import build_distiller, centred_dataset
 from dtkd_mmaction.losses.datw import (
     student_teacher_discrepancy,
     teacher_confidence,
 )
+from dtkd_mmaction.recognizers.class_parts import ClassPart
 
 tool = load_tool('teacher_study')
 

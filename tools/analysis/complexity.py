@@ -12,8 +12,8 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.progress import track
 
-from dtkd_mmaction.distillers.model_spec import set_num_classes, stock_clip
-from dtkd_mmaction.engine.complexity import measure_complexity
+from dtkd_mmaction.recognizers.complexity import measure_complexity
+from dtkd_mmaction.recognizers.model_spec import set_num_classes, stock_clip
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 

@@ -16,6 +16,11 @@ from itertools import chain, islice, repeat
 from typing import Dict
 
 import torch
+from inspection import (
+    build_distiller,
+    load_exactly,
+    read_checkpoint,
+)
 from mmengine.config import DictAction
 from mmengine.runner import Runner, set_random_seed
 from rich import box
@@ -24,11 +29,6 @@ from rich.table import Table
 from torch import Tensor
 
 from dtkd_mmaction.distillers import BaseDistiller
-from dtkd_mmaction.engine.inspection import (
-    build_distiller,
-    load_exactly,
-    read_checkpoint,
-)
 
 LABELS = 'loss_cls'
 

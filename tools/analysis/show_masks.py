@@ -16,13 +16,7 @@ from typing import Dict, NamedTuple, Optional
 import matplotlib
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
-from mmengine.dataset import Compose
-from torch import Tensor
-
-from dtkd_mmaction.distillers import BaseDistiller
-from dtkd_mmaction.distillers.model_spec import checkpoint_state_dict
-from dtkd_mmaction.engine.inspection import (
+from inspection import (
     ask_student,
     build_distiller,
     centre_pipeline,
@@ -31,11 +25,17 @@ from dtkd_mmaction.engine.inspection import (
     load_exactly,
     read_checkpoint,
 )
+from mmengine.config import Config, DictAction
+from mmengine.dataset import Compose
+from torch import Tensor
+
+from dtkd_mmaction.distillers import BaseDistiller
 from dtkd_mmaction.losses.structure_discrepancy import (
     dual_mask,
     residual_score,
 )
 from dtkd_mmaction.modules.grid import resize_grid
+from dtkd_mmaction.recognizers.model_spec import checkpoint_state_dict
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402

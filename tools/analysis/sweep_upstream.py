@@ -32,8 +32,8 @@ from rich.progress import Progress
 from torch import Tensor
 
 import dtkd_mmaction
-from dtkd_mmaction.distillers.feature_tap import FeatureTap, Recording
-from dtkd_mmaction.distillers.model_spec import (
+from dtkd_mmaction.recognizers.feature_tap import FeatureTap, Recording
+from dtkd_mmaction.recognizers.model_spec import (
     forget_pretraining,
     load_config,
     stock_clip,

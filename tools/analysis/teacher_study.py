@@ -20,6 +20,13 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 import matplotlib
 import numpy as np
 import torch
+from inspection import (
+    ask_student,
+    build_distiller,
+    centred_dataset,
+    load_exactly,
+    student_state,
+)
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from rich.console import Console
@@ -29,20 +36,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dtkd_mmaction.distillers import BaseDistiller
-from dtkd_mmaction.distillers.base import labels_of
-from dtkd_mmaction.distillers.class_parts import ClassPart
-from dtkd_mmaction.engine.inspection import (
-    ask_student,
-    build_distiller,
-    centred_dataset,
-    load_exactly,
-    student_state,
-)
 from dtkd_mmaction.losses.datw import (
     DATWLoss,
     student_teacher_discrepancy,
     teacher_confidence,
 )
+from dtkd_mmaction.recognizers.class_parts import ClassPart
+from dtkd_mmaction.recognizers.data_samples import labels_of
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402

@@ -15,7 +15,7 @@ from dtkd_mmaction.backbones.movinet_conversion import (
     PortLayout,
     from_pytorch_port,
 )
-from dtkd_mmaction.distillers.model_spec import checkpoint_state_dict
+from dtkd_mmaction.recognizers.model_spec import checkpoint_state_dict
 
 
 def parse_args() -> argparse.Namespace:

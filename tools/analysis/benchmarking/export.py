@@ -7,13 +7,13 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from dtkd_mmaction.distillers.model_spec import (
+from dtkd_mmaction.deployment.student_export import student_checkpoint
+from dtkd_mmaction.recognizers.model_spec import (
     build_recognizer,
     load_config,
     set_num_classes,
 )
-from dtkd_mmaction.distillers.tapped_recognizer import model_inputs
-from dtkd_mmaction.engine.student_export import student_checkpoint
+from dtkd_mmaction.recognizers.tapped_recognizer import model_inputs
 
 from .timing import Row, Times
 from .workbench import Workbench

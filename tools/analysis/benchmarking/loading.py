@@ -8,8 +8,8 @@ from typing import Any, Callable, Dict, List
 from mmaction.registry import DATASETS
 
 from dtkd_mmaction.datasets import KeyedViewDataset
-from dtkd_mmaction.distillers.teacher_cache import MAPS
-from dtkd_mmaction.distillers.teacher_cache_writer import RecordLayout
+from dtkd_mmaction.teachers.teacher_cache import MAPS
+from dtkd_mmaction.teachers.teacher_cache_writer import RecordLayout
 
 from .timing import Row, Times
 from .workbench import Workbench

@@ -10,16 +10,7 @@ import torch.nn.functional as F
 from mmaction.registry import MODELS
 from torch import Tensor
 
-from dtkd_mmaction.acceleration import to_channels_last
-from dtkd_mmaction.acceleration.optimiser import TOLERANCE
 from dtkd_mmaction.distillers import DualTeacherDistiller
-from dtkd_mmaction.distillers.base import labels_of
-from dtkd_mmaction.distillers.feature_layout import (
-    ClipShape,
-    as_embedding,
-    as_grid,
-)
-from dtkd_mmaction.distillers.tapped_recognizer import model_inputs
 from dtkd_mmaction.losses.datw import datw_loss, datw_weights
 from dtkd_mmaction.losses.rkd import rkd_distance_loss
 from dtkd_mmaction.losses.structure_discrepancy import (
@@ -27,6 +18,15 @@ from dtkd_mmaction.losses.structure_discrepancy import (
     structure_discrepancy_loss,
 )
 from dtkd_mmaction.modules.grid import align_grids, resize_grid
+from dtkd_mmaction.recognizers.data_samples import labels_of
+from dtkd_mmaction.recognizers.grid_layout import (
+    ClipShape,
+    as_embedding,
+    as_grid,
+)
+from dtkd_mmaction.recognizers.tapped_recognizer import model_inputs
+from dtkd_mmaction.teachers.speedups import to_channels_last
+from dtkd_mmaction.teachers.speedups.apply import TOLERANCE
 
 from .timing import Row, Times
 from .workbench import Workbench

@@ -5,8 +5,8 @@ from typing import Dict, Iterator, List, Tuple
 
 from torch import Tensor
 
-from dtkd_mmaction.acceleration import REWRITES
-from dtkd_mmaction.distillers.teacher import FrozenTeacher
+from dtkd_mmaction.teachers.frozen_teacher import FrozenTeacher
+from dtkd_mmaction.teachers.speedups import REWRITES
 
 from .timing import Row, Times
 from .workbench import Workbench

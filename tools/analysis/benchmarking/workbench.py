@@ -18,12 +18,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dtkd_mmaction.datasets import KeyedViewDataset
 from dtkd_mmaction.distillers import DualTeacherDistiller
 from dtkd_mmaction.distillers.shared_clip import SharedClipPreprocessor
-from dtkd_mmaction.distillers.tapped_recognizer import (
+from dtkd_mmaction.recognizers.tapped_recognizer import (
     build_tapped,
     model_inputs,
 )
-from dtkd_mmaction.distillers.teacher import FrozenTeacher
-from dtkd_mmaction.distillers.teacher_cache_writer import TeacherCacheWriter
+from dtkd_mmaction.teachers.frozen_teacher import FrozenTeacher
+from dtkd_mmaction.teachers.teacher_cache_writer import TeacherCacheWriter
 
 MODEL_KEYS = ('student', 'vit_teacher', 'cnn_teacher')
 LOSS_KEYS = ('loss_sr', 'loss_sd', 'loss_rkd')

@@ -1,0 +1,40 @@
+"""Repairs of the released MMAction2 stack.
+
+MMAction2 1.2.0 and MMEngine 0.10.7 are older than the PyTorch versions that
+they run with today. This package is the only one that patches them: a file
+per subject, a function per repair. Each repair leaves a stack alone that does
+not need it, and calling it twice changes nothing. :func:`apply` calls all of
+them. It must run before anything imports ``mmaction.models``, so
+``dtkd_mmaction/__init__.py`` calls it first.
+"""
+
+from .checkpoints import (
+    CheckpointError,
+    checkpoint_loaders,
+    safe_checkpoint_globals,
+)
+from .cpu_training import (
+    amp_on_cpu,
+    bfloat16_logits,
+    ddp_device_ids_on_cpu,
+    distributed_on_cpu,
+)
+from .decoding import decord_reads_by_path
+from .imports import missing_drn_package, torchvision_operators
+from .operators import tin_without_mmcv_operators
+
+__all__ = ['CheckpointError', 'apply']
+
+
+def apply() -> None:
+    """Applies every repair."""
+    missing_drn_package()
+    torchvision_operators()
+    safe_checkpoint_globals()
+    checkpoint_loaders()
+    distributed_on_cpu()
+    ddp_device_ids_on_cpu()
+    amp_on_cpu()
+    bfloat16_logits()
+    decord_reads_by_path()
+    tin_without_mmcv_operators()

@@ -1,0 +1,275 @@
+"""Repairs of reading checkpoints: weights only, errors that name the file."""
+
+import functools
+import os
+import os.path as osp
+import pickle
+import re
+import types
+from _codecs import encode
+from collections import Counter
+from typing import Any, Callable, Dict, Optional
+from urllib.parse import urlparse
+
+import mmengine.runner.checkpoint as checkpoint_module
+import numpy as np
+import torch
+from mmengine.dist import get_dist_info
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+from mmengine.runner.checkpoint import CheckpointLoader
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read, or that is not safe to read."""
+
+
+# The only attributes that a checkpoint may look up. MMEngine pickles
+# HistoryBuffer's table of methods, and the scheduler's annealing function.
+_SAFE_ATTRIBUTES = {
+    HistoryBuffer: ('min', 'max', 'mean', 'current'),
+    OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
+}
+
+
+def _safe_getattr(owner: Any, name: str) -> Any:
+    # `is`, because an unhashable or a lying `==` may come from the file.
+    for known, names in _SAFE_ATTRIBUTES.items():
+        if owner is known and type(name) is str and name in names:
+            return getattr(owner, name)
+    raise pickle.UnpicklingError(
+        f'refused global: getattr({owner!r}, {name!r})'
+    )
+
+
+def _safe_globals() -> Dict[str, Any]:
+    """What a checkpoint of MMEngine names beside PyTorch's own allow-list."""
+    array, scalar = np.zeros(1), np.float64(0)
+    objects = [HistoryBuffer, OneCycleParamScheduler, np.ndarray, np.dtype]
+    # PyTorch before 2.6 does not allow these.
+    objects += [encode, Counter, set, bytearray, complex]
+    # The classes of numpy's dtypes. Objects ('O') and structures ('V') are
+    # left out: their pickles can carry anything.
+    objects += [type(np.dtype(code)) for code in '?bBhHiIlLqQefdFDSU']
+    allowed = {f'{o.__module__}.{o.__qualname__}': o for o in objects}
+    for module in ('numpy.core', 'numpy._core'):  # numpy 1 and numpy 2
+        module = f'{module}.multiarray'
+        allowed[f'{module}._reconstruct'] = array.__reduce__()[0]
+        allowed[f'{module}.scalar'] = scalar.__reduce__()[0]
+    # Never the real one: it would reach every function there is.
+    for module in ('builtins', '__builtin__'):
+        allowed[f'{module}.getattr'] = _safe_getattr
+    return allowed
+
+
+def _named(path: str, function: Callable) -> Callable:
+    """A copy of ``function`` that PyTorch's unpickler finds under ``path``."""
+
+    def alias(*args):
+        return function(*args)
+
+    alias.__module__, _, alias.__qualname__ = path.rpartition('.')
+    alias.__name__ = alias.__qualname__
+    alias._dtkd_upstream = function
+    return alias
+
+
+def safe_checkpoint_globals() -> None:
+    """Lets ``torch.load(weights_only=True)`` read MMEngine's checkpoints.
+
+    PyTorch 2.6 made ``weights_only=True`` the default, and MMEngine 0.10.7
+    saves its message hub, so ``--resume``, ``load_from`` and testing fail
+    with "Unsupported global: ... HistoryBuffer". PyTorch older than 2.4 has no
+    list to add to; see :class:`_WeightsOnlyUnpickler`.
+    """
+    serialization = torch.serialization
+    if not hasattr(serialization, 'add_safe_globals'):
+        return
+    known = {
+        f'{f.__module__}.{f.__qualname__}'
+        for f in serialization.get_safe_globals()
+        if not isinstance(f, tuple)
+    }
+    serialization.add_safe_globals(
+        [
+            obj if isinstance(obj, type) else _named(path, obj)
+            for path, obj in _safe_globals().items()
+            if path not in known
+        ]
+    )
+
+
+class _WeightsOnlyUnpickler(pickle._Unpickler):
+    """``weights_only=True`` for PyTorch 2.0 to 2.3, which cannot be extended.
+
+    Like PyTorch's own it calls, creates and fills nothing but what is on the
+    allow-list.
+    """
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+    # Other ways to call something; torch.save writes none of them.
+    for _opcode in (
+        pickle.INST,
+        pickle.OBJ,
+        pickle.NEWOBJ_EX,
+        pickle.EXT1,
+        pickle.EXT2,
+        pickle.EXT4,
+    ):
+        del dispatch[_opcode[0]]
+
+    @staticmethod
+    @functools.lru_cache(maxsize=None)
+    def allowed() -> Dict[str, Any]:
+        from torch._weights_only_unpickler import _get_allowed_globals
+
+        return {**_get_allowed_globals(), **_safe_globals()}
+
+    def find_class(self, module, name):
+        if module == '__builtin__':  # torch.save writes Python 2 names
+            module = 'builtins'
+        path = f'{module}.{name}'
+        if path not in self.allowed():
+            raise pickle.UnpicklingError(f'refused global: {path}')
+        return self.allowed()[path]
+
+    def _check(self, obj):
+        if not any(obj is known for known in self.allowed().values()):
+            raise pickle.UnpicklingError(f'refused global: {obj!r}')
+
+    def load_reduce(self):
+        self._check(self.stack[-2])
+        super().load_reduce()
+
+    def load_newobj(self):
+        self._check(self.stack[-2])
+        super().load_newobj()
+
+    def load_build(self):
+        self._check(type(self.stack[-2]))
+        super().load_build()
+
+    dispatch[pickle.REDUCE[0]] = load_reduce
+    dispatch[pickle.NEWOBJ[0]] = load_newobj
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+def _weights_only_load(path: str, map_location: Any) -> Any:
+    if hasattr(torch.serialization, 'add_safe_globals'):
+        return torch.load(path, map_location=map_location, weights_only=True)
+    restricted = types.ModuleType('dtkd_restricted_pickle')
+    restricted.Unpickler = _WeightsOnlyUnpickler
+    restricted.load = lambda f, **kwargs: _WeightsOnlyUnpickler(
+        f, **kwargs
+    ).load()
+    return torch.load(
+        path, map_location=map_location, pickle_module=restricted
+    )
+
+
+def _read_checkpoint(path: str, map_location: Any, origin: str = '') -> Any:
+    """Reads a file of weights, and names it in every error."""
+    name = f"'{path}'" + (f' (downloaded from {origin})' if origin else '')
+    try:
+        return _weights_only_load(path, map_location)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:
+        text = str(error)
+        if 'map_location' in text:  # PyTorch says what to do itself
+            raise
+        refused = re.search(
+            r'GLOBAL (\S+) (?:was not|whose module)|'
+            r'refused global: (.+)|(Trying to call .+|Can only .+)',
+            text,
+        )
+        if refused:
+            # `from None`: PyTorch's message advises to switch the check off.
+            raise CheckpointError(
+                f'Refused to load checkpoint {name}: beside weights it holds '
+                f'{next(filter(None, refused.groups()))}, which can run code '
+                'on your machine. Get it from a source that publishes plain '
+                'weights. If you trust this file without reserve, rewrite it '
+                'once: python -c "import torch; c = '
+                "torch.load('OLD', map_location='cpu', weights_only=False); "
+                "torch.save({'state_dict': c.get('state_dict', c)}, 'NEW')\""
+            ) from None
+        raise CheckpointError(
+            f'Cannot read checkpoint {name} of {osp.getsize(path)} bytes: it '
+            'is no PyTorch checkpoint, or it is damaged (cut off while it was '
+            'copied, downloaded or saved?). Delete it and get it again; to '
+            'resume, name an older checkpoint with --resume FILE. '
+            f'[{type(error).__name__}: {text.splitlines()[0] if text else ""}]'
+        ) from error
+
+
+def load_from_local(filename: str, map_location: Any = None) -> Any:
+    """Loads a checkpoint from the disk, weights only.
+
+    Args:
+        filename (str): Path of the file.
+        map_location: Same as for :func:`torch.load`.
+
+    Returns:
+        dict: The checkpoint.
+    """
+    filename = osp.expanduser(filename)
+    if not osp.isfile(filename):
+        what = 'is a directory' if osp.isdir(filename) else 'does not exist'
+        raise FileNotFoundError(
+            f"Checkpoint '{filename}' {what} (current directory: "
+            f'{os.getcwd()}).'
+        )
+    return _read_checkpoint(filename, map_location)
+
+
+def load_from_http(
+    filename: str,
+    map_location: Any = None,
+    model_dir: Optional[str] = None,
+    progress: bool = os.isatty(0),
+) -> Any:
+    """Loads a checkpoint from a URL through PyTorch's cache, weights only.
+
+    Args:
+        filename (str): The URL.
+        map_location: Same as for :func:`torch.load`.
+        model_dir (str, optional): Where the download is kept. Defaults to
+            the cache of ``torch.hub``.
+        progress (bool): Whether to show a progress bar.
+
+    Returns:
+        dict: The checkpoint.
+    """
+    folder = model_dir or osp.join(torch.hub.get_dir(), 'checkpoints')
+    path = osp.join(folder, osp.basename(urlparse(filename).path))
+
+    def download():
+        if not osp.exists(path):
+            os.makedirs(folder, exist_ok=True)
+            print_log(f'Downloads {filename} to {path}', logger='current')
+            torch.hub.download_url_to_file(filename, path, progress=progress)
+
+    rank, world_size = get_dist_info()
+    if rank == 0:
+        download()
+    if world_size > 1:
+        torch.distributed.barrier()
+        download()  # a node that does not share the folder of rank 0
+    return _read_checkpoint(path, map_location, origin=filename)
+
+
+def checkpoint_loaders() -> None:
+    """Reads checkpoints with ``weights_only=True``, whatever the PyTorch.
+
+    MMEngine 0.10.7 leaves the choice to ``torch.load``: before PyTorch 2.6 a
+    local checkpoint can run code, and one from a URL still can, since
+    ``torch.hub.load_state_dict_from_url`` defaults to
+    ``weights_only=False``. Its errors do not name the file either.
+    """
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme(
+        ['http://', 'https://'], load_from_http, force=True
+    )
+    # torchvision://, open-mmlab:// and mmcls:// resolve to this name.
+    checkpoint_module.load_from_http = load_from_http

@@ -1,0 +1,1 @@
+"""What leaves training: the stock student."""

@@ -1,0 +1,1 @@
+"""One stock recognizer, taken apart: specification, build, view, tap."""

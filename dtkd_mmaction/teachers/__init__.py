@@ -1,0 +1,1 @@
+"""Frozen teachers: run, sped up, cached, or one batch ahead."""

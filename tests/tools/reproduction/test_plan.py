@@ -1,0 +1,198 @@
+"""Which runs a table needs, where they go and what they are."""
+
+import json
+import os.path as osp
+
+import pytest
+from reproduction import Planner, read_tables, runs_in_order
+from reproduction.plan import how_to_prepare
+from tiny_tables import planner, tiny_table, write_tables
+
+ROOT = osp.dirname(
+    osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_tables(tmp_path)
+    return tmp_path
+
+
+def rows(folder):
+    return {row.name: row for row in tiny_table(folder).rows}
+
+
+def planned(folder, seeds=(0, 1), **options):
+    plan = planner(folder, **options)
+    return runs_in_order(
+        run for row in tiny_table(folder).rows for run in plan.runs(row, seeds)
+    )
+
+
+def test_teachers_come_first_and_once(folder):
+    names = [run.name for run in planned(folder)]
+    assert names == [
+        'vit_teacher seed 0',
+        'cnn_teacher seed 0',
+        'alone seed 0',
+        'alone seed 1',
+        'pupil seed 0',
+        'pupil seed 1',
+        'pupil/pupil,_hot seed 0',
+        'pupil/pupil,_hot seed 1',
+    ]
+
+
+def test_a_teacher_is_the_one_that_students_have(folder):
+    """Seed 0, whatever the seeds: it is trained anyway."""
+    names = [run.name for run in planned(folder, seeds=[4])]
+    assert [n for n in names if 'vit' in n] == ['vit_teacher seed 0']
+
+
+@pytest.mark.parametrize('key', ['work_dir', 'randomness.seed'])
+def test_options_that_would_be_those_of_all_runs(folder, key):
+    with pytest.raises(SystemExit, match=f'--cfg-options {key}.*Use --'):
+        planner(folder, cfg_options={key: 1})
+
+
+def test_command_that_makes_the_lists():
+    """It writes where the runs look for them."""
+    said = how_to_prepare('data/hmdb51/train.txt', '/big disk/clips')
+    assert said.startswith(
+        "python tools/data/hmdb51/prepare.py --out '/big disk/clips/hmdb51';"
+    )
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('tables: [', 'tables.yml'),
+        ('', 'declares no table'),
+        ('tables: {tiny: {title: T, rows: {a: b.py}}}', 'tiny has no metrics'),
+        (
+            'tables: {tiny: {title: T, metrics: {a: b}, rows: '
+            '{x: {confg: b.py}}}}',
+            r"tiny.rows.x: .*confg.*'config', 'once', 'cache', 'options'",
+        ),
+        (
+            'tables: {tiny: {title: T, metrics: {a: b}, reference: y, rows: '
+            '{x: b.py}}}',
+            r"tiny.reference: 'y' is none of its rows \['x'\]",
+        ),
+    ],
+)
+def test_broken_declaration(folder, text, message):
+    path = folder / 'tables.yml'
+    path.write_text(text)
+    with pytest.raises(SystemExit, match=message):
+        read_tables(str(path))
+
+
+def test_no_declaration(tmp_path):
+    with pytest.raises(SystemExit, match='--tables .*nowhere.yml'):
+        Planner(str(tmp_path / 'nowhere.yml'))
+
+
+def test_folders(folder):
+    """A teacher's is where the student's config looks for it."""
+    runs = {run.name: run for run in planned(folder)}
+    out = str(folder / 'out')
+    teacher = runs['vit_teacher seed 0']
+    assert teacher.work_dir == f'{out}/vit'
+    pupil = runs['pupil seed 1']
+    assert pupil.work_dir == f'{out}/reproduce/pupil/seed1'
+    model = pupil.config.model
+    assert model.vit_teacher.checkpoint == f'{out}/vit/epoch_*.pth'
+    assert pupil.teachers['vit_teacher'] is teacher
+    dataset = pupil.config.train_dataloader.dataset.dataset
+    assert dataset.ann_file == str(folder / 'data/clips/train.txt')
+    assert pupil.config.randomness.seed == 1
+    assert pupil.clips == 2
+
+
+def test_clips_of_a_part_of_the_list(folder):
+    indices = {'train_dataloader.dataset.dataset.indices': [1]}
+    runs = {run.name: run for run in planned(folder, cfg_options=indices)}
+    assert runs['pupil seed 1'].clips == 1
+
+
+def test_options_of_a_row(folder):
+    runs = {run.name: run for run in planned(folder)}
+    hot = runs['pupil/pupil,_hot seed 0']
+    assert hot.config.model.tau == 9
+    assert runs['pupil seed 0'].config.model.tau == 4
+    assert hot.work_dir != runs['pupil seed 0'].work_dir
+
+
+def test_model_options_of_the_user_are_for_distillers(folder):
+    runs = planned(folder, cfg_options={'model.tau': 2, 'train_cfg.a': 1})
+    taus = {run.source: run.config.model.get('tau') for run in runs}
+    assert taus == {
+        'vit_teacher.py': None,
+        'cnn_teacher.py': None,
+        'alone.py': None,
+        'pupil.py': 2,
+    }
+    assert {run.config.train_cfg.a for run in runs} == {1}
+
+
+def test_hash_is_that_of_the_content(folder, tmp_path_factory):
+    """Not of the folders; of seed, options and the config's text."""
+
+    def hashes(where, **options):
+        return [run.config_sha256 for run in planned(where, **options)]
+
+    first = hashes(folder)
+    assert len(set(first)) == len(first)
+    elsewhere = tmp_path_factory.mktemp('elsewhere')
+    write_tables(elsewhere)
+    assert hashes(elsewhere) == first
+    changed = hashes(folder, cfg_options={'train_cfg.max_epochs': 3})
+    assert not set(changed) & set(first)
+
+
+def test_teacher_cache(folder):
+    cache = folder / 'cache'
+    cache.mkdir()
+    (cache / 'manifest.json').write_text(json.dumps(dict(views=7)))
+    runs = {r.name: r for r in planned(folder, teacher_cache=str(cache))}
+    served = runs['pupil seed 0'].config
+    assert served.model.teacher_cache == str(cache)
+    assert served.train_dataloader.dataset.views == 7
+    for name in ('pupil/pupil,_hot seed 0', 'alone seed 0'):
+        assert 'teacher_cache' not in runs[name].config.model
+
+
+def test_no_cache_there(folder):
+    with pytest.raises(SystemExit, match='nowhere is no cache'):
+        planned(folder, teacher_cache=str(folder / 'nowhere'))
+
+
+def test_teacher_that_nothing_trains(folder):
+    (folder / 'cnn_teacher.py').unlink()
+    with pytest.raises(SystemExit, match='work_dirs/cnn, but no config'):
+        planned(folder)
+
+
+def test_tables_of_the_repository():
+    """Every row of every table has its teachers' configs, and figures."""
+    path = osp.join(ROOT, 'configs', 'tables.yml')
+    tables = read_tables(path)
+    assert {f'table{i}' for i in range(1, 9)} < set(tables)
+    plan = Planner(path)
+    for name, table in tables.items():
+        for row in table.rows:
+            (run,) = plan.runs(row, [1 if not row.once else 0])
+            waits_for = [
+                argument
+                for argument in ('vit_teacher', 'cnn_teacher', 'teacher')
+                if 'work_dirs/'
+                in (
+                    (run.config.model.get(argument) or {}).get('checkpoint')
+                    or ''
+                )
+            ]
+            assert list(run.teachers) == waits_for, (name, row.name)
+            if name.startswith('table'):
+                assert row.config in table.paper, (name, row.name)

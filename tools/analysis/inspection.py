@@ -1,0 +1,188 @@
+"""A distiller and its clips to look at instead of to train.
+
+What the tools that look at single clips share (``tools/analysis``): the
+distiller of a config, the weights of a run in it, and one view of every clip
+that has no chance in it.
+"""
+
+import copy
+from typing import List, Optional, Tuple
+
+import torch
+import torch.nn as nn
+from mmaction.registry import DATASETS, MODELS
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.device import get_device
+from mmengine.registry import init_default_scope
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor
+
+from dtkd_mmaction.deployment.student_export import (
+    is_distiller_checkpoint,
+    student_checkpoint,
+)
+from dtkd_mmaction.distillers.base import BaseDistiller
+from dtkd_mmaction.recognizers.feature_tap import Recording
+from dtkd_mmaction.recognizers.model_spec import (
+    checkpoint_state_dict,
+    find_checkpoint,
+    stock_clip,
+)
+from dtkd_mmaction.recognizers.tapped_recognizer import model_inputs
+
+SAMPLERS = ('SampleFrames', 'UniformSample', 'DenseSampleFrames')
+RANDOM_CROPS = ('RandomResizedCrop', 'RandomCrop', 'MultiScaleCrop')
+# What makes a training clip look different and keeps its size.
+AUGMENTATIONS = (
+    'Flip',
+    'ColorJitter',
+    'RandomErasing',
+    'TorchVisionWrapper',
+    'PytorchVideoWrapper',
+    'ImgAug',
+)
+
+
+def build_distiller(
+    path: str, cfg_options: Optional[dict] = None
+) -> Tuple[Config, BaseDistiller]:
+    """The config and its distiller in eval mode, on the device at hand.
+
+    Teachers are live and in eval mode, whatever the config says of a cache
+    and of ``teacher_mode``.
+
+    Args:
+        path (str): A distillation config.
+        cfg_options (dict, optional): Changes to it.
+
+    Returns:
+        tuple[Config, BaseDistiller]
+
+    Raises:
+        ValueError: If its model is no distiller.
+    """
+    config = Config.fromfile(path)
+    config.merge_from_dict(cfg_options or {})
+    init_default_scope('mmaction')
+    for option in ('teacher_cache', 'teacher_mode'):
+        config.model.pop(option, None)
+    model = MODELS.build(config.model)
+    if not isinstance(model, BaseDistiller):
+        raise ValueError(
+            f'{path}: its model is a {config.model.type}. A distillation '
+            'config is needed, one that names a student and teachers '
+            '(configs/dtkd).'
+        )
+    return config, model.to(get_device()).eval()
+
+
+def innermost(dataset: dict) -> dict:
+    """The data set that a config's wrappers (``dataset=dict(...)``) hold."""
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset
+
+
+def centre_pipeline(pipeline: List[dict]) -> List[dict]:
+    """A training pipeline with all chance taken out of it.
+
+    It gives clips of the same frames and size as in training: the middle of
+    the video, the middle of the frame, not flipped. Made of a training
+    pipeline of ``configs/_base_/datasets`` it is the ``val_pipeline`` with
+    which the teachers were evaluated in stage one.
+
+    Args:
+        pipeline (list[dict]): Stock transforms.
+
+    Returns:
+        list[dict]: Frame samplers in test mode; a random crop is the centre
+            crop of the size that the clips have in the end (of the whole
+            frame, if nothing has resized it before); no augmentation.
+    """
+    size = stock_clip(Config(dict(train_pipeline=pipeline)))['size']
+    centred: List[dict] = []
+    for transform in copy.deepcopy(pipeline):
+        name = transform['type']
+        if name in SAMPLERS:
+            transform['test_mode'] = True
+            transform.pop('temporal_jitter', None)
+        elif name in RANDOM_CROPS:
+            if not any(t['type'] == 'Resize' for t in centred):
+                centred.append(dict(type='Resize', scale=(-1, size)))
+            transform = dict(type='CenterCrop', crop_size=size)
+        elif name in AUGMENTATIONS:
+            continue
+        centred.append(transform)
+    return centred
+
+
+def centred_dataset(config: Config, split: str) -> BaseDataset:
+    """The clips of a list as the models share them, without chance.
+
+    Args:
+        config (Config): A distillation config.
+        split (str): Whose list: ``'train'`` or ``'val'``. The pipeline is
+            that of the training either way (:func:`centre_pipeline`): the
+            config's ``val_pipeline`` ends in the student's own size, and
+            every model is to take its own view of one clip.
+
+    Returns:
+        BaseDataset: Gives raw clips; an unreadable one is an error.
+    """
+    training = innermost(config.train_dataloader.dataset)
+    listed = innermost(config[f'{split}_dataloader'].dataset)
+    return DATASETS.build(
+        dict(
+            listed,
+            pipeline=centre_pipeline(training.pipeline),
+            test_mode=True,
+        )
+    )
+
+
+def read_checkpoint(path: str) -> dict:
+    """A checkpoint from a path, a URL or a pattern that one file matches."""
+    return CheckpointLoader.load_checkpoint(
+        find_checkpoint(path), map_location='cpu'
+    )
+
+
+def student_state(path: str) -> dict:
+    """The student's weights in a run's checkpoint or in an exported one."""
+    checkpoint = read_checkpoint(path)
+    if is_distiller_checkpoint(checkpoint):
+        # without `meta`: its config is not wanted here
+        checkpoint = student_checkpoint(
+            dict(state_dict=checkpoint['state_dict'])
+        )
+    return checkpoint_state_dict(checkpoint)
+
+
+def load_exactly(model: nn.Module, state_dict: dict, path: str) -> None:
+    """Load weights that must fit one by one.
+
+    Raises:
+        ValueError: If one is missing, too many, or of another shape.
+    """
+    try:
+        model.load_state_dict(state_dict)
+    except RuntimeError as error:
+        raise ValueError(f'{path} does not fit the config: {error}') from error
+
+
+@torch.no_grad()
+def ask_student(distiller: BaseDistiller, clips: Tensor) -> Recording:
+    """What the student says of the shared clips, without gradient.
+
+    Args:
+        distiller (BaseDistiller): In eval mode.
+        clips (Tensor): (B, 1, 3, T, H, W), raw.
+
+    Returns:
+        Recording: Its logits and map.
+    """
+    inputs = model_inputs(distiller.student, distiller.student_view, clips)
+    with distiller.student_tap.record(inputs) as recording:
+        distiller.student.extract_feat(inputs, stage='head')
+    return recording

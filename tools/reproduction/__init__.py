@@ -1,0 +1,27 @@
+"""From a table of the paper to its runs, their records and the table."""
+
+from .costs import Counter, gpu_hours
+from .plan import Planner, Row, Run, Table, read_tables, runs_in_order
+from .records import ConflictError, State, read_result, state_of
+from .table import markdown_table, measured_rows, text_table
+from .train_all import Launcher, train_all
+
+__all__ = [
+    'ConflictError',
+    'Counter',
+    'Launcher',
+    'Planner',
+    'Row',
+    'Run',
+    'State',
+    'Table',
+    'gpu_hours',
+    'markdown_table',
+    'measured_rows',
+    'read_result',
+    'read_tables',
+    'runs_in_order',
+    'state_of',
+    'text_table',
+    'train_all',
+]

@@ -1,0 +1,105 @@
+"""What a run will take on a GPU, by counting multiply-adds."""
+
+import hashlib
+import json
+from typing import Callable, Dict, Optional
+
+from mmengine.config import Config
+
+from dtkd_mmaction.recognizers.complexity import measure_complexity
+from dtkd_mmaction.recognizers.model_spec import (
+    forget_pretraining,
+    load_config,
+    set_num_classes,
+    stock_clip,
+)
+
+from .plan import Run
+from .records import read_json, write_json
+
+# Forward, and gradients of weights and of inputs: as much each.
+TRAINED = 3
+FLOPS_PER_MAC = 2
+
+
+class Counter:
+    """Multiply-adds of models, counted once and kept in a file.
+
+    Args:
+        path (str): The file, which need not be there.
+        say (callable): Prints a line before a count, which takes seconds.
+    """
+
+    def __init__(self, path: str, say: Callable[[str], None]) -> None:
+        self.path = path
+        self.say = say
+        self.macs: Dict[str, int] = read_json(path) or {}
+
+    def count(self, config: Config, frames: int, size: int, name: str) -> int:
+        """Of one forward of one clip.
+
+        Args:
+            config (Config): Has the ``model``.
+            frames (int): Of the clip.
+            size (int): Height and width in pixels.
+            name (str): For the progress.
+        """
+        forget_pretraining(config.model)
+        model = config.model.to_dict()
+        model.pop('data_preprocessor', None)
+        text = json.dumps([model, frames, size], sort_keys=True, default=str)
+        key = hashlib.sha256(text.encode()).hexdigest()
+        if key not in self.macs:
+            self.say(f'Counting multiply-adds: {name}')
+            macs = measure_complexity(config, frames, size).macs
+            # Another process may have counted others meanwhile.
+            self.macs = {**(read_json(self.path) or {}), key: macs}
+            try:
+                write_json(self.path, self.macs)
+            except OSError as error:
+                self.say(f'Not kept for the next time: {error}')
+        return self.macs[key]
+
+
+def gpu_hours(run: Run, tflops: float, counter: Counter) -> Optional[float]:
+    """Of a training, without its validations.
+
+    (3 x student + teachers) multiply-adds x clips x epochs / throughput; a
+    mutual learner's peer is a second student, and a cache costs nothing.
+
+    Args:
+        run (Run): Not begun.
+        tflops (float): Effective 10^12 operations a second of one GPU.
+        counter (Counter): Counts the models.
+
+    Returns:
+        float: Or None where the number of clips or epochs is not known.
+    """
+    epochs = run.config.train_cfg.get('max_epochs')
+    if not run.clips or not epochs:
+        return None
+    macs = clip_macs(run, counter)
+    operations = FLOPS_PER_MAC * macs * run.clips * epochs
+    return operations / (tflops * 1e12) / 3600
+
+
+def clip_macs(run: Run, counter: Counter) -> int:
+    """Multiply-adds of one clip of a training step."""
+    model = run.config.model
+    shared = stock_clip(run.config)
+    if 'student' not in model:
+        config = Config(dict(model=model.to_dict()))
+        return TRAINED * counter.count(config, **shared, name=run.source)
+    cost = dict(student=TRAINED, peer=TRAINED)
+    if not model.get('teacher_cache'):
+        cost.update(vit_teacher=1, cnn_teacher=1, teacher=1)
+    macs = 0
+    for argument, times in cost.items():
+        spec = model.get(argument)
+        if spec:
+            config = load_config(spec, f'model.{argument}')
+            set_num_classes(config.model, model.get('num_classes'))
+            clip = {**shared, **(spec.get('view') or {})}
+            name = f'{argument} of {run.source}'
+            macs += times * counter.count(config, **clip, name=name)
+    return macs

@@ -1,0 +1,302 @@
+"""What is kept of a run, and what it says about the run.
+
+In a run's folder::
+
+    begun.json   the config's hash, and every launch: commit, command, time
+    result.json  the same, metrics, last logged step, checkpoint; if it ended
+    config.py    the config as it is trained
+    train.log    what the training printed
+    lock         held while it is trained
+"""
+
+import functools
+import hashlib
+import json
+import os
+import os.path as osp
+import re
+import subprocess
+from enum import Enum
+from glob import escape, glob
+from importlib.metadata import PackageNotFoundError, version
+from typing import Dict, List, Optional
+
+from dtkd_mmaction.engine.atomic_checkpoint_hook import AtomicLocalBackend
+
+from .plan import Run
+
+BEGUN, RESULT = 'begun.json', 'result.json'
+PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmcv-lite', 'mmaction2')
+
+
+class State(str, Enum):
+    """How far a run is."""
+
+    DONE = 'done'
+    RESUMABLE = 'resumable'
+    MISSING = 'missing'
+    CONFLICT = 'conflict'
+
+
+class ConflictError(Exception):
+    """A run's folder holds another run."""
+
+
+def read_json(path: str) -> Optional[dict]:
+    """The content of a file, or None where there is none.
+
+    Raises:
+        SystemExit: If it is damaged.
+    """
+    if not osp.isfile(path):
+        return None
+    with open(path, 'rb') as f:
+        text = f.read()
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SystemExit(
+            f'{path} is damaged ({error}). Remove it and run again: what it '
+            'said is found anew in the files beside it.'
+        ) from error
+
+
+def write_json(path: str, content: dict) -> None:
+    """Write a file as a whole or not at all."""
+    AtomicLocalBackend().put_text(json.dumps(content, indent=2) + '\n', path)
+
+
+def sha256_of(path: str) -> str:
+    """Hash of a file; read again only if it has changed."""
+    status = os.stat(path)
+    return _sha256_of(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=None)
+def _sha256_of(path: str, *_) -> str:
+    digest = hashlib.sha256()
+    with open(path, 'rb') as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_result(run: Run) -> Optional[dict]:
+    """The record of a finished run, or None."""
+    return read_json(osp.join(run.work_dir, RESULT))
+
+
+def teacher_hashes(run: Run) -> Dict[str, str]:
+    """Of the teachers' checkpoints, as far as they are trained."""
+    results = {name: read_result(t) for name, t in run.teachers.items()}
+    return {n: r['checkpoint_sha256'] for n, r in results.items() if r}
+
+
+def state_of(run: Run) -> State:
+    """How far a run is.
+
+    Raises:
+        ConflictError: If its folder holds the run of another config, or one
+            with other teachers.
+    """
+    begun = read_json(osp.join(run.work_dir, BEGUN))
+    result = read_result(run)
+    record = result or begun
+    if record is not None and record['config_sha256'] != run.config_sha256:
+        raise ConflictError(
+            f'{run.work_dir} holds a run of another config '
+            f'({record["config_sha256"][:8]}, now {run.config_sha256[:8]}): '
+            f'{run.source}, the models that it names or --cfg-options have '
+            'changed. --retrain moves it aside and trains again; another '
+            '--work-root leaves it.'
+        )
+    kept = (record or {}).get('teachers', {})
+    now = teacher_hashes(run)
+    changed = [n for n in kept if n in now and kept[n] != now[n]]
+    if changed:
+        raise ConflictError(
+            f'{run.work_dir} was trained from another checkpoint of '
+            f'{", ".join(changed)} than the one that is there now. --retrain '
+            'moves it aside and trains again.'
+        )
+    if result is not None:
+        return State.DONE
+    has_checkpoint = osp.isfile(osp.join(run.work_dir, 'last_checkpoint'))
+    return State.RESUMABLE if has_checkpoint else State.MISSING
+
+
+def check_checkpoint(run: Run) -> None:
+    """Raise unless the checkpoint of a finished run is still there.
+
+    Nobody needs it for the run's own figures, but students that are to be
+    trained from it do.
+
+    Raises:
+        ConflictError: If it is gone or is another file.
+    """
+    record = read_result(run)
+    path = osp.join(run.work_dir, record['checkpoint'])
+    if not osp.isfile(path):
+        problem = 'is gone'
+    elif sha256_of(path) != record['checkpoint_sha256']:
+        problem = 'is not the file that the run left'
+    else:
+        return
+    raise ConflictError(
+        f'{path} {problem}, and students are to be trained from it. Put it '
+        'back; or --retrain moves the run and its students aside and trains '
+        'them again.'
+    )
+
+
+def git(*arguments: str) -> Optional[str]:
+    """What git says about this checkout, or None outside of one."""
+    try:
+        return subprocess.run(
+            ['git', '-C', osp.dirname(osp.abspath(__file__)), *arguments],
+            check=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> Dict[str, str]:
+    """Of the packages that decide a result."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def note_launch(run: Run, command: List[str]) -> None:
+    """Write down that a run begins or goes on."""
+    path = osp.join(run.work_dir, BEGUN)
+    begun = read_json(path)
+    if begun is None:
+        begun = dict(
+            config=run.source,
+            config_sha256=run.config_sha256,
+            seed=run.seed,
+            # Checkpoints of somebody else's training of this config.
+            begun_elsewhere=state_of(run) is State.RESUMABLE,
+            teachers=teacher_hashes(run),
+            launches=[],
+        )
+    changed = git('status', '--porcelain', '--untracked-files=no')
+    begun['launches'].append(
+        dict(
+            command=command,
+            commit=git('rev-parse', 'HEAD'),
+            dirty=None if changed is None else bool(changed),
+            packages=versions(),
+        )
+    )
+    write_json(path, begun)
+
+
+def note_exit(run: Run, code: int, seconds: float) -> None:
+    """Write down how the last launch ended.
+
+    Args:
+        run (Run): Whose.
+        code (int): The training's exit code.
+        seconds (float): That it took. A launch that was killed has none.
+    """
+    path = osp.join(run.work_dir, BEGUN)
+    begun = read_json(path)
+    begun['launches'][-1].update(exit_code=code, seconds=round(seconds, 1))
+    write_json(path, begun)
+
+
+def note_result(run: Run) -> dict:
+    """Write the record of a run that ended well.
+
+    Returns:
+        dict: The record.
+
+    Raises:
+        ValueError: If it left no checkpoint, or no validation of it.
+    """
+    checkpoint = final_checkpoint(run)
+    epoch = epoch_of(checkpoint)
+    records = scalars(run.work_dir)
+    validated = [
+        record
+        for record in records
+        if record['step'] == epoch and 'loss' not in record
+    ]
+    if not validated:
+        raise ValueError(
+            f'{run.work_dir}/*/vis_data/scalars.json has no validation of '
+            f'step {epoch}, that of {osp.basename(checkpoint)}.'
+        )
+    training = [record for record in records if 'loss' in record]
+    result = dict(
+        read_json(osp.join(run.work_dir, BEGUN)),
+        metrics={n: v for n, v in validated[-1].items() if '/' in n},
+        training=training[-1] if training else {},
+        epoch=epoch,
+        checkpoint=osp.basename(checkpoint),
+        checkpoint_sha256=sha256_of(checkpoint),
+    )
+    write_json(osp.join(run.work_dir, RESULT), result)
+    return result
+
+
+def epoch_of(checkpoint: str) -> int:
+    """The epoch, or iteration, in a checkpoint's name.
+
+    Raises:
+        ValueError: If it has none, as that of a run that was interrupted.
+    """
+    number = re.search(r'(\d+)\.pth$', checkpoint)
+    if number is None:
+        raise ValueError(
+            f'{checkpoint} is no checkpoint of an epoch: '
+            'default_hooks.checkpoint keeps none of the last one.'
+        )
+    return int(number[1])
+
+
+def final_checkpoint(run: Run) -> str:
+    """The best one where the config keeps a best one, else the last.
+
+    Raises:
+        ValueError: If it is not there.
+    """
+    hooks = run.config.get('default_hooks') or {}
+    if (hooks.get('checkpoint') or {}).get('save_best'):
+        pattern = osp.join(escape(run.work_dir), 'best_*.pth')
+    else:
+        last = osp.join(run.work_dir, 'last_checkpoint')
+        name = ''
+        if osp.isfile(last):
+            with open(last) as f:
+                name = osp.basename(f.read().strip())
+        pattern = osp.join(escape(run.work_dir), name or '*_*.pth')
+    found = sorted(glob(pattern))
+    if len(found) != 1:
+        raise ValueError(f'{pattern} matches {found or "no file"}, not one.')
+    return found[0]
+
+
+def scalars(work_dir: str) -> List[dict]:
+    """Everything MMEngine logged, joined over launches, in order."""
+    records = []
+    logs = osp.join(escape(work_dir), '*', 'vis_data', 'scalars.json')
+    for path in sorted(glob(logs)):
+        with open(path) as f:
+            for line in f:
+                try:
+                    record = json.loads(line)
+                except ValueError:  # a kill cut the line short
+                    continue
+                if 'step' in record:
+                    records.append(record)
+    return records
