@@ -41,7 +41,9 @@ def package_imports(file: str) -> set:
             modules = [[*base, alias.name] for alias in node.names]
         else:
             continue
-        found.update(m[1] for m in modules if m[0] == 'dtkd_mmaction' and m[1:])
+        found.update(
+            m[1] for m in modules if m[0] == 'dtkd_mmaction' and m[1:]
+        )
     return found
 
 
