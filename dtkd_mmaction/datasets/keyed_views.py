@@ -20,10 +20,10 @@ import torch
 from mmaction.registry import DATA_SAMPLERS, DATASETS
 from mmengine.dataset import BaseDataset, DefaultSampler
 
+from .clips_digest import clips_digest, decoder_versions
+
 # So many other samples are tried in place of an unreadable one.
 MAX_REPLACEMENTS = 100
-# So many files, spread over the list, tell clips from the same re-encoded.
-MAX_SIZED_FILES = 256
 
 
 def seed_generators(key: Sequence[int]) -> None:
@@ -54,28 +54,6 @@ def keyed_generators(key: Sequence[int]) -> Iterator[None]:
         random.setstate(python)
         np.random.set_state(numpy)
         torch.set_rng_state(pytorch)
-
-
-def clips_digest(dataset: BaseDataset) -> str:
-    """A hash of all annotations, with paths below ``data_prefix``.
-
-    The sizes of some of the files are in it, too: clips of the same names in
-    another encoding are other clips, a copy elsewhere is not.
-    """
-    digest = hashlib.sha256()
-    root = (dataset.data_prefix or {}).get('video')
-    stride = -(-len(dataset) // MAX_SIZED_FILES)
-    for index in range(len(dataset)):
-        info = dict(dataset.get_data_info(index))
-        info.pop('sample_idx', None)
-        filename = info.get('filename')
-        if filename and index % stride == 0 and osp.isfile(filename):
-            info['bytes'] = osp.getsize(filename)
-        if root and filename:
-            info['filename'] = osp.relpath(filename, root)
-        text = json.dumps(info, sort_keys=True, default=str)
-        digest.update(text.encode())
-    return digest.hexdigest()
 
 
 @DATASETS.register_module()
@@ -137,8 +115,9 @@ class KeyedViewDataset:
         self.views = views
         self.folder = None
         if kept_in is not None:
+            pipeline = config['pipeline']
             described = json.dumps(
-                [config['type'], config['pipeline'], seed],
+                [config['type'], pipeline, seed, decoder_versions(pipeline)],
                 sort_keys=True,  # a config that was dumped has them sorted
                 default=str,
             )

@@ -8,7 +8,8 @@ import decord
 import mmaction
 from mmengine.logging import print_log
 
-from ..datasets.keyed_views import KeyedViewDataset, clips_digest
+from ..datasets.clips_digest import clips_digest_v1
+from ..datasets.keyed_views import KeyedViewDataset
 from ..recognizers.model_spec import (
     find_checkpoint,
     load_config,
@@ -73,7 +74,7 @@ def describe_data(dataset: KeyedViewDataset, config: dict) -> Dict[str, Any]:
         dict(
             seed=dataset.seed,
             samples=len(wrapped),
-            clips=clips_digest(wrapped),
+            clips=clips_digest_v1(wrapped),
             type=config['dataset']['type'],
             pipeline=config['dataset']['pipeline'],
             mmaction=mmaction.__version__,
