@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from ..losses.options import check_ranges
 from ..recognizers.class_parts import check_same_parts, class_parts
 from ..recognizers.data_samples import view_keys
 from ..recognizers.feature_tap import FeatureTap, Recording
@@ -74,6 +75,7 @@ class BaseDistiller(BaseModel):
                 f'model.teacher_mode={teacher_mode!r}: choose one of '
                 f'{TEACHER_MODES}.'
             )
+        check_ranges('model.', label_weight=label_weight)
         for argument, spec in teachers.items():
             FrozenTeacher.check_spec(spec, f'model.{argument}')
         recognizer, view, tap = build_student(

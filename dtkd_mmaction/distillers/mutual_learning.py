@@ -7,6 +7,7 @@ from mmaction.registry import MODELS
 from torch import Tensor
 
 from ..losses.kd import kd_loss
+from ..losses.options import check_ranges
 from ..recognizers.class_parts import check_same_parts, class_parts
 from ..recognizers.model_spec import load_weights
 from ..recognizers.tapped_recognizer import model_inputs
@@ -40,6 +41,7 @@ class MutualLearningDistiller(BaseDistiller):
         tau: float = 1.0,
         num_classes: Optional[int] = None,
     ) -> None:
+        check_ranges('model.', loss_weight=loss_weight, tau=tau)
         super().__init__(student, {}, num_classes=num_classes)
         self.peer, self.peer_view, self.peer_tap = build_student(
             peer, num_classes, 'model.peer'

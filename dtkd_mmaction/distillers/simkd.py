@@ -7,6 +7,7 @@ from mmaction.registry import MODELS
 from mmengine.logging import print_log
 from torch import Tensor
 
+from ..losses.options import check_ranges
 from ..losses.simkd import simkd_loss
 from ..modules.head_input import head_input_form, head_input_to_map
 from ..recognizers.model_spec import load_config, set_num_classes
@@ -43,6 +44,7 @@ class SimKDDistiller(BaseDistiller):
         loss_weight: float = 1.0,
         num_classes: Optional[int] = None,
     ) -> None:
+        check_ranges('model.', loss_weight=loss_weight)
         super().__init__(
             simkd_student(student, teacher, num_classes),
             dict(teacher=teacher),

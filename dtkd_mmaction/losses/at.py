@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..modules.grid import align_grids
 from .numerics import at_least_float32
-from .options import check_choice
+from .options import check_choice, check_ranges
 
 NORMS_OVER = ('thw', 'hw')
 REDUCTIONS = ('sum_positions', 'mean')
@@ -128,10 +128,9 @@ class ATLoss(nn.Module):
         reduction: str = 'sum_positions',
     ) -> None:
         super().__init__()
+        check_ranges('ATLoss', loss_weight=loss_weight, stages=stages)
         check_choice('ATLoss', 'norm_over', norm_over, NORMS_OVER)
         check_choice('ATLoss', 'reduction', reduction, REDUCTIONS)
-        if stages < 1:
-            raise ValueError(f'ATLoss(stages={stages}): at least 1.')
         self.loss_weight = loss_weight
         self.stages = stages
         self.norm_over = norm_over

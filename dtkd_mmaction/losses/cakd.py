@@ -24,7 +24,7 @@ from torch.func import functional_call
 from ..modules.grid import resize_grid
 from ..modules.projections import orthogonal_matrix
 from .numerics import at_least_float32
-from .options import check_choice
+from .options import check_choice, check_ranges
 
 VALUE_RELATIONS = ('square', 'gram')
 
@@ -264,12 +264,18 @@ class CAKDLoss(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_ranges(
+            'CAKDLoss',
+            loss_weight=loss_weight,
+            pca_weight=pca_weight,
+            gl_weight=gl_weight,
+            adversarial_weight=adversarial_weight,
+            replace_probability=replace_probability,
+            dropout=dropout,
+            discriminator_width=discriminator_width,
+            seed=seed,
+        )
         check_choice('CAKDLoss', 'value_rel', value_rel, VALUE_RELATIONS)
-        if not 0 <= replace_probability <= 1:
-            raise ValueError(
-                f'CAKDLoss(replace_probability={replace_probability}): a '
-                'probability lies between 0 and 1.'
-            )
         self.loss_weight = loss_weight
         self.pca_weight = pca_weight
         self.gl_weight = gl_weight

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..modules.projections import orthogonal_matrix
 from .numerics import at_least_float32
-from .options import check_choice
+from .options import check_choice, check_ranges
 from .rkd import GatherWithGradient
 
 FORMS = ('kernel', 'neighbour')
@@ -127,6 +127,14 @@ class CCLoss(nn.Module):
         gather: bool = False,
     ) -> None:
         super().__init__()
+        check_ranges(
+            'CCLoss',
+            loss_weight=loss_weight,
+            dim=dim,
+            gamma=gamma,
+            order=order,
+            seed=seed,
+        )
         check_choice('CCLoss', 'form', form, FORMS)
         self.loss_weight = loss_weight
         self.form = form

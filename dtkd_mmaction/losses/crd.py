@@ -16,6 +16,7 @@ from mmengine import dist
 from torch import Tensor
 
 from .numerics import at_least_float32
+from .options import check_ranges
 
 UNSEEN = -1
 
@@ -106,12 +107,15 @@ class CRDLoss(nn.Module):
         momentum: float = 0.5,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ('num_samples', num_samples, 2),
-            ('negatives', negatives, 1),
-        ):
-            if value < least:
-                raise ValueError(f'CRDLoss({name}={value}): at least {least}.')
+        check_ranges(
+            'CRDLoss',
+            loss_weight=loss_weight,
+            num_samples=num_samples,
+            dim=dim,
+            negatives=negatives,
+            tau=tau,
+            momentum=momentum,
+        )
         self.loss_weight = loss_weight
         self.num_samples = num_samples
         self.negatives = negatives

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .kd import kd_loss
 from .logit_standardisation import standardise_logits
+from .options import check_ranges
 from .schedule import current_epoch
 
 LOWEST_TAU = 1.0
@@ -83,6 +84,9 @@ class CTKDLoss(nn.Module):
         standardise: bool = False,
     ) -> None:
         super().__init__()
+        check_ranges(
+            'CTKDLoss', loss_weight=loss_weight, decay_epochs=decay_epochs
+        )
         self.loss_weight = loss_weight
         self.decay_epochs = decay_epochs
         self.standardise = standardise

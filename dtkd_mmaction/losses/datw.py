@@ -17,7 +17,7 @@ from torch import Tensor
 from .kd import kl_divergence
 from .logit_standardisation import standardise_logits
 from .numerics import at_least_float32
-from .options import check_choice, preset_options
+from .options import check_choice, check_ranges, preset_options
 
 CONFIDENCES = (
     'one_plus_negentropy',
@@ -295,6 +295,7 @@ class DATWLoss(nn.Module):
     ) -> None:
         super().__init__()
         options = preset_options('DATWLoss', self.PRESETS, preset, options)
+        check_ranges('DATWLoss', loss_weight=loss_weight, **options)
         for name, choices in (
             ('score', SCORES),
             ('confidence', CONFIDENCES),

@@ -11,6 +11,7 @@ from mmengine import dist
 from torch import Tensor
 
 from .numerics import at_least_float32
+from .options import check_ranges
 from .rkd import GatherWithGradient
 
 # Added to the product of norms, as in the official code. A class that no
@@ -88,6 +89,13 @@ class DISTLoss(nn.Module):
         gather: bool = False,
     ) -> None:
         super().__init__()
+        check_ranges(
+            'DISTLoss',
+            loss_weight=loss_weight,
+            beta=beta,
+            gamma=gamma,
+            tau=tau,
+        )
         self.loss_weight = loss_weight
         self.beta = beta
         self.gamma = gamma

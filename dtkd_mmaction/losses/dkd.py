@@ -16,6 +16,7 @@ from torch import Tensor
 from .kd import kl_divergence
 from .logit_standardisation import standardise_logits
 from .numerics import at_least_float32
+from .options import check_ranges
 from .schedule import warm_up
 
 
@@ -122,6 +123,14 @@ class DKDLoss(nn.Module):
         standardise: bool = False,
     ) -> None:
         super().__init__()
+        check_ranges(
+            'DKDLoss',
+            loss_weight=loss_weight,
+            alpha=alpha,
+            beta=beta,
+            tau=tau,
+            warm_up_epochs=warm_up_epochs,
+        )
         self.loss_weight = loss_weight
         self.alpha = alpha
         self.beta = beta

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..modules.grid import align_grids
 from .at import deepest_pairs
 from .numerics import at_least_float32
+from .options import check_ranges
 
 
 def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
@@ -91,6 +92,7 @@ class FSPLoss(nn.Module):
         teacher_shapes: List[Tuple[int, int, int, int]],
     ) -> None:
         super().__init__()
+        check_ranges('FSPLoss', loss_weight=loss_weight)
         self.loss_weight = loss_weight
         self.stages = min(len(student_shapes), len(teacher_shapes))
         if self.stages < 2:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .logit_standardisation import standardise_logits
 from .numerics import at_least_float32
+from .options import check_ranges
 
 
 def kl_divergence(
@@ -74,6 +75,7 @@ class KDLoss(nn.Module):
         standardise: bool = False,
     ) -> None:
         super().__init__()
+        check_ranges('KDLoss', loss_weight=loss_weight, tau=tau)
         self.loss_weight = loss_weight
         self.tau = tau
         self.standardise = standardise

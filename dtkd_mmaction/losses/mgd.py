@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..modules.grid import align_grids
 from .numerics import at_least_float32
-from .options import check_choice
+from .options import check_choice, check_ranges
 
 MASKS_ON = ('channel', 'position', 'tube')
 REDUCTIONS = ('mse_mean', 'sum_per_sample')
@@ -107,13 +107,9 @@ class MGDLoss(nn.Module):
         reduction: str = 'mse_mean',
     ) -> None:
         super().__init__()
+        check_ranges('MGDLoss', loss_weight=loss_weight, mask_ratio=mask_ratio)
         check_choice('MGDLoss', 'mask_on', mask_on, MASKS_ON)
         check_choice('MGDLoss', 'reduction', reduction, REDUCTIONS)
-        if not 0 <= mask_ratio <= 1:
-            raise ValueError(
-                f'MGDLoss(mask_ratio={mask_ratio}): a fraction lies between '
-                '0 and 1.'
-            )
         self.loss_weight = loss_weight
         self.mask_on = mask_on
         self.mask_ratio = mask_ratio

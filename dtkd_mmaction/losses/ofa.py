@@ -13,6 +13,7 @@ from mmaction.registry import MODELS
 from torch import Tensor
 
 from .numerics import at_least_float32
+from .options import check_ranges
 
 
 def ofa_loss(
@@ -161,8 +162,16 @@ class OFALoss(nn.Module):
         tau: float = 1.0,
     ) -> None:
         super().__init__()
-        if stages < 1:
-            raise ValueError(f'OFALoss(stages={stages}): at least 1.')
+        check_ranges(
+            'OFALoss',
+            loss_weight=loss_weight,
+            stages=stages,
+            stage_weight=stage_weight,
+            final_weight=final_weight,
+            epsilon=epsilon,
+            final_epsilon=final_epsilon,
+            tau=tau,
+        )
         self.loss_weight = loss_weight
         self.stage_weight = stage_weight
         self.final_weight = final_weight

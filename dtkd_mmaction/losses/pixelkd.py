@@ -14,7 +14,7 @@ from mmaction.registry import MODELS
 from torch import Tensor
 
 from .numerics import at_least_float32
-from .options import check_choice
+from .options import check_choice, check_ranges
 
 FITS = ('resize', 'crop')
 
@@ -113,6 +113,7 @@ class PixelKDLoss(nn.Module):
         fit: str = 'resize',
     ) -> None:
         super().__init__()
+        check_ranges('PixelKDLoss', loss_weight=loss_weight)
         check_choice('PixelKDLoss', 'fit', fit, FITS)
         self.loss_weight = loss_weight
         self.fit = fit

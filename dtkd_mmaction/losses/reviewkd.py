@@ -13,6 +13,7 @@ from mmaction.registry import MODELS
 from torch import Tensor
 
 from .numerics import at_least_float32
+from .options import check_ranges
 from .schedule import warm_up
 
 PYRAMID = (4, 2, 1)
@@ -181,8 +182,13 @@ class ReviewKDLoss(nn.Module):
         warm_up_epochs: int = 0,
     ) -> None:
         super().__init__()
-        if stages < 1:
-            raise ValueError(f'ReviewKDLoss(stages={stages}): at least 1.')
+        check_ranges(
+            'ReviewKDLoss',
+            loss_weight=loss_weight,
+            stages=stages,
+            mid_channels=mid_channels,
+            warm_up_epochs=warm_up_epochs,
+        )
         self.loss_weight = loss_weight
         self.warm_up_epochs = warm_up_epochs
         self.stages = min(stages, len(student_shapes), len(teacher_shapes))

@@ -9,7 +9,7 @@ from mmengine import dist
 from torch import Tensor
 
 from .numerics import at_least_float32
-from .options import check_choice
+from .options import check_choice, check_ranges
 
 PAIRS = ('distinct', 'all_entries')
 # Coincident points keep this distance (the official code's, after the root).
@@ -154,6 +154,12 @@ class RKDLoss(nn.Module):
         gather: bool = False,
     ) -> None:
         super().__init__()
+        check_ranges(
+            'RKDLoss',
+            loss_weight=loss_weight,
+            distance_weight=distance_weight,
+            angle_weight=angle_weight,
+        )
         check_choice('RKDLoss', 'pairs', pairs, PAIRS)
         self.loss_weight = loss_weight
         self.distance_weight = distance_weight

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..modules.grid import GRIDS, common_grid, resize_grid
 from ..modules.projections import NORMS, PROJECTIONS, TeacherProjections
 from .numerics import at_least_float32
-from .options import check_choice, preset_options
+from .options import check_choice, check_ranges, preset_options
 
 RES_SCORES = ('l2', 'mean_abs', 'signed_mean', 'elementwise')
 ACT_SCORES = ('mean', 'mean_abs', 'mean_sq')
@@ -282,6 +282,7 @@ class StructureDiscrepancyLoss(nn.Module):
         super().__init__()
         name = 'StructureDiscrepancyLoss'
         options = preset_options(name, self.PRESETS, preset, options)
+        check_ranges(name, loss_weight=loss_weight, **options)
         for option, choices in (
             ('res_score', RES_SCORES),
             ('act_score', ACT_SCORES),
@@ -294,12 +295,6 @@ class StructureDiscrepancyLoss(nn.Module):
             ('feat_norm', NORMS),
         ):
             check_choice(name, option, options[option], choices)
-        for option in ('zeta', 'rho'):
-            if not 0 <= options[option] <= 1:
-                raise ValueError(
-                    f'{name}({option}={options[option]}): a '
-                    'quantile lies between 0 and 1.'
-                )
         if (
             options['res_score'] == 'signed_mean'
             and options['feat_norm'] == 'layernorm_noaffine'

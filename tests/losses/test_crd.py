@@ -280,7 +280,7 @@ def test_sample_id_without_an_entry(wrong):
 
 @pytest.mark.parametrize('option', [dict(num_samples=1), dict(negatives=0)])
 def test_too_few(option):
-    with pytest.raises(ValueError, match='at least'):
+    with pytest.raises(ValueError, match='an integer >='):
         build(**option)
 
 
