@@ -70,8 +70,16 @@ def zip_file(path, files):
     return path
 
 
-def rar_file(path, files):
-    """A RAR 4 archive of ``{name in it: file}``, not compressed."""
+def rar_file(path, files, links=()):
+    """A RAR 4 archive of ``{name in it: file}``, not compressed.
+
+    ``links`` are symbolic ones, ``{name in it: target}``.
+    """
+    contents = {
+        name: (Path(f).read_bytes(), 0o100644) for name, f in files.items()
+    }
+    for name, target in dict(links).items():
+        contents[name] = os.fsencode(target), 0o120777
 
     def block(kind, flags, body, size=None):
         length = 7 + len(body)
@@ -81,8 +89,8 @@ def rar_file(path, files):
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'wb') as out:
         out.write(b'Rar!\x1a\x07\x00' + block(0x73, 0, bytes(6)))
-        for name, file in files.items():
-            data, name = Path(file).read_bytes(), name.encode()
+        for name, (data, mode) in contents.items():
+            name = name.encode()
             fields = struct.pack(
                 '<IIBIIBBHI',
                 len(data),
@@ -93,7 +101,7 @@ def rar_file(path, files):
                 20,
                 0x30,  # stored
                 len(name),
-                0o100644,
+                mode,
             )
             out.write(block(0x74, 0x8000, fields + name) + data)
         out.write(block(0x7B, 0x4000, b''))
@@ -119,12 +127,16 @@ while True:
     if kind == 0x74:
         size, = struct.unpack_from('<I', data, at + 7)
         crc, = struct.unpack_from('<I', data, at + 16)
+        mode, = struct.unpack_from('<I', data, at + 28)
         name = data[at + 32:at + length].decode()
         content = data[at + length:at + length + size]
         path = os.path.join(folder, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, 'wb') as file:
-            file.write(content)
+        if mode == 0o120777:
+            os.symlink(content, os.fsencode(path))
+        else:
+            with open(path, 'wb') as file:
+                file.write(content)
         if zlib.crc32(content) != crc:
             sys.exit(name + ' - checksum error')
     at += length + size

@@ -30,7 +30,8 @@ EXPECTED = {
     'no_frames.mp4': 'unreadable',
     'cut.mp4': 'unreadable',
     'cut.avi': 'crashed',
-    'silent.mp4': 'hung',
+    'pipe.mp4': 'unreadable',
+    'endless.mp4': 'unreadable',
     'absent.mp4': 'missing',
     'default_extension': 'ok',
 }
@@ -70,7 +71,8 @@ def write_all(folder):
         data = (folder / source).read_bytes()
         cut = folder / ('cut' + os.path.splitext(source)[1])
         cut.write_bytes(data[: int(len(data) * share)])
-    os.mkfifo(folder / 'silent.mp4')  # whoever reads it waits for ever
+    os.mkfifo(folder / 'pipe.mp4')  # a reader would wait for ever
+    (folder / 'endless.mp4').symlink_to('/dev/zero')
 
 
 def run(folder, *options):
@@ -129,7 +131,8 @@ def test_the_report_tells_more(checked):
     folder, _ = checked
     rows = read_rows(folder / 'list_report.csv')
     assert rows['cut.avi']['detail'] == 'SIGSEGV'
-    assert rows['silent.mp4']['detail'] == 'silent for 2 s'
+    for name, kind in (('pipe.mp4', 'pipe'), ('endless.mp4', 'device')):
+        assert rows[name]['detail'].endswith(f'a regular file but a {kind}')
     assert 'repeats frames' in rows['repeating.ts']['detail']
     assert 'presentation times' in rows['no_times.avi']['detail']
     wrong = rows['wrong/h264_b_frames.avi']['detail']
@@ -269,6 +272,37 @@ def test_bad_lists(tmp_path, text, delimiter, message):
     (tmp_path / 'list.txt').write_text(text)
     with pytest.raises(ValueError, match=f'LIST.*list.txt.*{message}'):
         read_list(str(tmp_path / 'list.txt'), delimiter)
+
+
+def test_lists_in_other_encodings(tmp_path):
+    path = tmp_path / 'list.txt'
+    path.write_bytes(b'\xef\xbb\xbfx.mp4 1\n')
+    assert read_list(str(path)) == [('x.mp4', '1')]
+    path.write_bytes(b'x.mp4 1\ncaf\xe9.mp4 1\n')
+    with pytest.raises(ValueError, match='LIST.*line 2: the byte 0xe9'):
+        read_list(str(path))
+
+
+@pytest.mark.parametrize('name', ['check_clips', 'reencode_clips'])
+def test_a_wrong_input_becomes_a_message(tmp_path, name):
+    (tmp_path / 'list.txt').write_bytes(b'\xff\xfe1 1\n')
+    command = [sys.executable, str(ROOT / f'tools/data/{name}.py'), 'list.txt']
+    done = subprocess.run(
+        [*command, '--out', 'out'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert 'LIST: list.txt, line 1: the byte 0xff' in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('content', [b'clip,status\n', b'\xff', b'\0'])
+def test_a_file_that_is_no_report(tmp_path, content):
+    (tmp_path / 'report.csv').write_bytes(content)
+    with pytest.raises(ValueError, match='--out: .* is not a report'):
+        tool.read_report(str(tmp_path / 'report.csv'))
 
 
 def test_lists(tmp_path):

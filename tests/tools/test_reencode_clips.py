@@ -160,16 +160,19 @@ def test_a_list(tmp_path):
     data = write_clip(old / 'walk/cut.avi', 'mpeg4', dict(bf='0')).read_bytes()
     (old / 'walk/cut.avi').write_bytes(data[: len(data) * 3 // 4])
     (old / 'walk/random.avi').write_bytes(np.random.default_rng(0).bytes(5000))
+    os.mkfifo(old / 'walk/pipe.avi')
     (tmp_path / 'list.txt').write_text(
         'run/a clip.avi,0\nwalk/random.avi,1\nwalk/b.mp4,1\n'
         'walk/absent.avi,1\nwalk/cut.avi,1\nrun/a clip.avi,2\n'
+        'walk/pipe.avi,0\n'
     )
     done = run(tmp_path, '--workers', '2')
     assert done.returncode == 1
     assert '3 clips re-encoded' in done.stdout
-    assert '0 were there, 2 failed' in done.stdout
+    assert '0 were there, 3 failed' in done.stdout
     assert 'failed: old/walk/random.avi: InvalidDataError' in done.stdout
     assert 'failed: old/walk/absent.avi: FileNotFoundError' in done.stdout
+    assert 'old/walk/pipe.avi: ValueError: it is not a regular' in done.stdout
     # A clip that was cut off is kept as far as it goes, and told.
     assert 'old/walk/cut.avi: ' in done.stdout
     assert 'frames, but the file announces 60' in done.stdout
@@ -204,6 +207,9 @@ def test_a_list(tmp_path):
     done = run(tmp_path, '--short-side', '128')
     assert done.returncode == 1
     assert "new holds clips made with {'short_side': 256" in done.stdout
+    (new / 'reencode_clips.json').write_text('{')
+    done = run(tmp_path)
+    assert 'reencode_clips.json cannot be read' in done.stdout
     done = run(tmp_path, out='old')
     assert 'old holds files that this script did not write' in done.stdout
 
@@ -224,6 +230,7 @@ def test_an_unfinished_or_wrong_file_gets_no_name(tmp_path, monkeypatch):
         (['a.avi', 'b.avi', 'a.mkv'], r"\['a.avi', 'a.mkv'\].*a.mp4"),
         (['/data/a.avi'], 'leads out of --data-prefix'),
         (['x/../../a.avi'], 'leads out of --data-prefix'),
+        (['..'], 'leads out of --data-prefix'),
     ],
 )
 def test_names_that_cannot_be(names, message):

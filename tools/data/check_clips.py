@@ -1,25 +1,24 @@
 """Finds the clips of a list that decord reads wrongly, or not at all.
 
-Every clip is read twice, in a process that it may bring down: in order from
-its first frame, and the way training and testing read it, with seeks and
-every fourth frame. A frame comes out of the decoder with the same bits every
-time, so the two must agree to the last one. Where they do not,
-``DecordDecode`` returns wrong frames without an error.
+Every clip is read twice, in a process of its own that may crash: in order
+from its first frame, and the way training and testing read it, with seeks and
+every fourth frame. Decoding is deterministic, so both must agree bit for bit.
+Where they do not, ``DecordDecode`` returns wrong frames without an error.
 
-The report is a CSV file with a row a clip:
+The report is a CSV file with a row per clip:
 
     ok            both agree
     wrong frames  they do not: re-encode, or use FrameExactDecode
-    unsafe        both agree, but the file does not tell when a frame is shown,
-                  so that next time decord may skip others: the same remedy
+    unsafe        both agree, but the file has no presentation times, so that
+                  decord may skip other frames next time: the same remedy
     empty         a file of zero bytes
-    unreadable    decord raises an error, also where there is no frame
-    crashed       decord takes its process down
-    hung          decord is silent for --timeout seconds
+    unreadable    decord raises an error, or it is not a regular file
+    crashed       decord crashes its process
+    hung          decord returns no frame for --timeout seconds
     missing       no such file
 
-A run that was stopped goes on where it was when it is started again: rows
-whose file has the size and the time of change that they tell are kept.
+A run that was stopped continues when it is started again: it keeps the rows
+whose file still has the recorded size and time of change.
 
 Example::
 
@@ -46,10 +45,12 @@ import numpy as np
 from clip_workers import (
     Alive,
     Result,
+    check_is_file,
     clip_path,
     first_line,
     read_list,
     run_on_clips,
+    run_tool,
 )
 from rich import box
 from rich.console import Console
@@ -85,7 +86,7 @@ ADVICE = {
 
 
 def pieces(key_frames: List[int], length: int) -> List[np.ndarray]:
-    """The frames to compare, in the order in which they are asked for.
+    """Returns the frames to compare, in the order of the requests.
 
     A seek goes to the key frame before the wanted frame, and what lies between
     them is skipped. So every key frame is sought, from the last to the first:
@@ -111,7 +112,7 @@ def pieces(key_frames: List[int], length: int) -> List[np.ndarray]:
 
 
 def check_clip(path: str, alive: Alive = lambda: None) -> Result:
-    """Compare the strided read of a clip with the one in order.
+    """Compares the strided read of a clip with the one in order.
 
     Args:
         path (str): The video.
@@ -124,7 +125,8 @@ def check_clip(path: str, alive: Alive = lambda: None) -> Result:
     """
     info = {}
     try:
-        if osp.isfile(path) and not osp.getsize(path):
+        check_is_file(path)
+        if not osp.getsize(path):
             return dict(status='empty', detail='a file of zero bytes')
         # decord repeats a frame in the place of one that it cannot decode;
         # fault_tol makes the first repetition an error.
@@ -155,7 +157,7 @@ def check_clip(path: str, alive: Alive = lambda: None) -> Result:
 
 
 def _open(path: str, fault_tol: float = -1) -> decord.VideoReader:
-    """As stock ``DecordInit``, which hands decord the bytes of the file."""
+    """Opens a clip from its bytes, as stock ``DecordInit`` does."""
     source = path
     if osp.getsize(path) <= LARGEST_IN_MEMORY:
         with open(path, 'rb') as file:
@@ -166,7 +168,7 @@ def _open(path: str, fault_tol: float = -1) -> decord.VideoReader:
 def _read_in_order(
     reader: decord.VideoReader, compared: Set[int], alive: Alive
 ) -> Tuple[Dict[int, int], Tuple[int, int]]:
-    """Checksums of the compared frames: number -> CRC-32; height and width.
+    """Returns CRC-32 checksums of the compared frames, height and width.
 
     Checksums, so that a long video needs no memory.
     """
@@ -191,7 +193,7 @@ def _count_wrong(
     truth: Dict[int, int],
     alive: Alive,
 ) -> int:
-    """How many strided frames differ from those read in order."""
+    """Counts the strided frames that differ from those read in order."""
     wrong = 0
     for piece in order:
         frames = reader.get_batch(piece).asnumpy()
@@ -202,32 +204,40 @@ def _count_wrong(
 
 
 def read_report(path: str) -> Dict[str, Dict[str, str]]:
-    """The rows of a report that still tell the truth: clip -> row.
+    """Reads the rows of a report that are still valid: clip -> row.
 
-    A row is dropped if its file is gone or was changed since, if the row was
-    cut off, and if the clip hung: perhaps it gets more time now.
+    A row is dropped if its file is gone or was changed since, if the row is
+    incomplete, and if the clip hung, because it may get more time now.
+
+    Raises:
+        ValueError: If it is no report.
     """
     if not osp.exists(path):
         return {}
-    with open(path, newline='', encoding='utf-8') as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != list(COLUMNS):
-            raise ValueError(
-                f'--out: {path} is no report of check_clips.py (its columns '
-                f'are {reader.fieldnames}); name another file.'
-            )
-        return {
-            row['clip']: row
-            for row in reader
-            if row['status'] != 'hung'
-            and osp.exists(row['clip'])
-            and _stamp(row['clip'])
-            == dict(bytes=row['bytes'], changed=row['changed'])
-        }
+    try:
+        check_is_file(path)
+        with open(path, newline='', encoding='utf-8') as file:
+            reader = csv.DictReader(file)
+            if reader.fieldnames != list(COLUMNS):
+                raise ValueError(f'its columns are {reader.fieldnames}')
+            rows = list(reader)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(
+            f'--out: {path} is not a report of check_clips.py ({error}). '
+            'Name another file.'
+        ) from error
+    return {
+        row['clip']: row
+        for row in rows
+        if row['status'] != 'hung'
+        and osp.exists(row['clip'])
+        and _stamp(row['clip'])
+        == dict(bytes=row['bytes'], changed=row['changed'])
+    }
 
 
 def _stamp(path: str) -> Dict[str, str]:
-    """What tells a file from what it was earlier."""
+    """Returns size and time of change, which show whether a file changed."""
     if not osp.exists(path):
         return dict(bytes='', changed='')
     found = os.stat(path)
@@ -237,7 +247,7 @@ def _stamp(path: str) -> Dict[str, str]:
 def check_clips(
     paths: List[str], out: str, workers: int = 1, timeout: float = 60
 ) -> Dict[str, Dict[str, Any]]:
-    """Check clips, and write the report as they are done.
+    """Checks clips, and writes the report as they are done.
 
     Args:
         paths (list[str]): The videos.
@@ -278,7 +288,7 @@ def check_clips(
 def print_summary(
     rows: Dict[str, Dict[str, Any]], args: argparse.Namespace
 ) -> None:
-    """Counts by status, what to do, and examples."""
+    """Prints counts by status, what to do, and examples."""
     counts = Counter(row['status'] for row in rows.values())
     table = Table(box=box.MARKDOWN)
     for title in ('clips', 'status', 'what to do', 'for instance'):
@@ -300,7 +310,7 @@ def print_summary(
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('list', help='annotation list: "path label" a line')
     parser.add_argument(
@@ -330,7 +340,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Check, print the counts, fail if a clip is bad."""
+    """Checks clips, prints the counts, and fails if a clip is bad."""
     args = parse_args()
     stem = osp.splitext(osp.basename(args.list))[0]
     out = args.out or f'{stem}_report.csv'
@@ -359,4 +369,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

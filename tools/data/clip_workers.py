@@ -3,11 +3,14 @@
 Shared by ``check_clips.py`` and ``reencode_clips.py``.
 """
 
+import io
 import multiprocessing
 import os
 import os.path as osp
 import re
 import signal
+import stat
+import sys
 import time
 from multiprocessing.connection import Connection, wait
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
@@ -20,7 +23,7 @@ Result = Dict[str, Any]
 
 
 def read_list(path: str, delimiter: str = ' ') -> List[Tuple[str, str]]:
-    """The lines of an annotation list of MMAction2's ``VideoDataset``.
+    """Reads the lines of an annotation list of MMAction2's ``VideoDataset``.
 
     Args:
         path (str): The list: ``name label`` a line, or several labels.
@@ -31,34 +34,89 @@ def read_list(path: str, delimiter: str = ' ') -> List[Tuple[str, str]]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a line is malformed, or there is none.
+        ValueError: If it is not UTF-8, a line is malformed, or there is
+            none.
     """
     if not osp.isfile(path):
-        raise FileNotFoundError(f'LIST: {path} does not exist.')
+        raise FileNotFoundError(
+            f'LIST: {path} does not exist, or is not a regular file.'
+        )
+    with open(path, 'rb') as file:
+        data = file.read()
+    try:
+        text = data.decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        number = data.count(b'\n', 0, error.start) + 1
+        raise ValueError(
+            f'LIST: {path}, line {number}: the byte '
+            f'0x{data[error.start]:02x} is not UTF-8 text. Save the list as '
+            'UTF-8.'
+        ) from None
     clips = []
-    with open(path, encoding='utf-8') as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            name, _, labels = line.strip().partition(delimiter)
-            try:
-                [int(label) for label in labels.split(delimiter)]
-            except ValueError:
-                raise ValueError(
-                    f'LIST: {path}, line {number} is {line.strip()!r}, not '
-                    f'"path{delimiter}label" with an integer label. For '
-                    "paths with spaces use another --delimiter, e.g. ','."
-                ) from None
-            clips.append((name, labels))
+    for number, line in enumerate(io.StringIO(text), 1):
+        if not line.strip():
+            continue
+        name, _, labels = line.strip().partition(delimiter)
+        try:
+            [int(label) for label in labels.split(delimiter)]
+        except ValueError:
+            raise ValueError(
+                f'LIST: {path}, line {number} is {line.strip()!r}, not '
+                f'"path{delimiter}label" with an integer label. For '
+                "paths with spaces use another --delimiter, e.g. ','."
+            ) from None
+        clips.append((name, labels))
     if not clips:
         raise ValueError(f'LIST: {path} is empty: no clip to work with.')
     return clips
 
 
 def clip_path(prefix: str, name: str) -> str:
-    """Where ``DecordInit`` looks for a clip: ``.mp4`` is its default."""
+    """Returns where ``DecordInit`` looks for a clip, by default ``.mp4``."""
     path = osp.join(prefix, name)
     return path if osp.splitext(path)[1] else path + '.mp4'
+
+
+def check_is_file(path: str) -> None:
+    """Checks that a clip is a regular file.
+
+    Opening a named pipe, a socket or a device can wait for ever, or read
+    without end.
+
+    Args:
+        path (str): The clip.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kinds = dict(
+            folder=stat.S_ISDIR,
+            pipe=stat.S_ISFIFO,
+            socket=stat.S_ISSOCK,
+            device=lambda mode: True,
+        )
+        kind = next(kind for kind, is_it in kinds.items() if is_it(mode))
+        raise ValueError(f'it is not a regular file but a {kind}')
+
+
+def run_tool(main: Callable[[], None]) -> None:
+    """Runs a ``main``; what is wrong with its input becomes a message.
+
+    Args:
+        main (callable): Raises ``OSError`` or ``ValueError`` for a wrong
+            input.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files need not be text of the terminal's encoding.
+        stream.reconfigure(errors='backslashreplace')
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        sys.exit(f'\n{error}')
+    except KeyboardInterrupt:
+        sys.exit('\nStopped. The same command continues from here.')
 
 
 def run_on_clips(
@@ -67,9 +125,9 @@ def run_on_clips(
     workers: int,
     timeout: float,
 ) -> Iterator[Tuple[Any, Result]]:
-    """Run ``function(job, alive)`` on every job, whatever a job does.
+    """Runs ``function(job, alive)`` on every job, whatever a job does.
 
-    The function runs in processes that live on from job to job. One that dies
+    The function runs in processes that serve many jobs. One that dies
     or is silent for too long is replaced, and its job has failed. What it
     prints is dropped: decord prints the bytes of files it cannot read.
 
@@ -79,8 +137,8 @@ def run_on_clips(
             then in a long job.
         jobs (iterable): What it is called with.
         workers (int): Processes.
-        timeout (float): So many seconds without a result or ``alive()`` are
-            a hang.
+        timeout (float): Seconds without a result or ``alive()`` that count
+            as a hang.
 
     Yields:
         tuple: The job and its result, in the order of completion. The result
@@ -118,7 +176,7 @@ class _Worker:
         self._process = None
 
     def start(self, job: Any) -> None:
-        """Hand a job to the process."""
+        """Hands a job to the process."""
         self.job = job
         if self._process is not None and not self._process.is_alive():
             self.stop()  # it died after its last result
@@ -137,7 +195,7 @@ class _Worker:
         self.connection.send(job)
 
     def poll(self) -> Any:
-        """The result of the job, or None while it runs."""
+        """Returns the result of the job, or None while it runs."""
         try:
             while self.connection.poll():
                 result = self.connection.recv()
@@ -152,7 +210,7 @@ class _Worker:
         return None
 
     def stop(self) -> None:
-        """End the process, whatever it does."""
+        """Ends the process, whatever it does."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -174,7 +232,7 @@ def _cause(exitcode: int) -> str:
 
 
 def _serve(function: Callable, connection: Connection) -> None:
-    """The life of a worker process."""
+    """Serves jobs in a worker process until the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
@@ -193,7 +251,7 @@ def _serve(function: Callable, connection: Connection) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says, on one line without control characters."""
+    """Returns the message of an exception, on one printable line."""
     text = re.sub(r'\[[\d:]+\] \S+: ', '', str(error)).strip()  # decord's log
     text = f'{type(error).__name__}: {text}'.splitlines()[0]
     return ''.join(c if c.isprintable() else '?' for c in text)[:200]

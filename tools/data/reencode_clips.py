@@ -1,16 +1,16 @@
 """Re-encodes the clips of a list so that decord reads them right and fast.
 
-Needs PyAV (``pip install av``), whose wheels hold the encoder x264. Out come
+Needs PyAV (``pip install av``), whose wheels hold the encoder x264. It writes
 H.264 files without B-frames, with a key frame on which decoding can start at
-least every 16 frames, and a short side of 256 pixels. Frames are neither
-dropped nor repeated, nothing is enlarged, a rotation that a phone only noted
-in the file is carried out, and the sound is left out. Frames of uneven
-duration become even ones, at the mean frame rate.
+least every 16 frames, and a short side of 256 pixels. It neither drops nor
+repeats frames, enlarges nothing, applies a rotation that the file records,
+and leaves the sound out. Frames of uneven duration become even ones, at the
+mean frame rate.
 
-Every file is checked when it is written: as many frames as came out of the
-source when it was read in order, and a strided read like the one in order
-(``check_clips.py``). A clip that cannot be read is named, left out of the new
-list, and the others go on. Started again, it does what is not done yet.
+Every file is checked when it is written: it must have as many frames as the
+source, and a strided read must agree with one in order (``check_clips.py``).
+A clip that cannot be read is named and left out of the new list. Started
+again, it continues with the clips that are missing.
 
     OUT/<clip>.mp4
     OUT/<name of LIST>         with the new extensions; --data-prefix is OUT
@@ -36,7 +36,15 @@ from typing import Dict, List, NamedTuple, Tuple
 import av
 from av.video.frame import PictureType
 from check_clips import check_clip
-from clip_workers import Alive, Result, clip_path, read_list, run_on_clips
+from clip_workers import (
+    Alive,
+    Result,
+    check_is_file,
+    clip_path,
+    read_list,
+    run_on_clips,
+    run_tool,
+)
 from rich.progress import track
 
 OPTIONS_FILE = 'reencode_clips.json'
@@ -44,7 +52,7 @@ ALIVE_EVERY = 20  # frames
 
 
 class Encoding(NamedTuple):
-    """How clips are written."""
+    """Options of the encoder."""
 
     short_side: int
     gop: int
@@ -52,7 +60,7 @@ class Encoding(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One clip to re-encode."""
+    """A clip to re-encode."""
 
     source: str
     target: str
@@ -60,7 +68,7 @@ class Job(NamedTuple):
 
 
 def even_size(width: int, height: int, short_side: int) -> Tuple[int, int]:
-    """The size of the new clip: no larger, and even, as 4:2:0 colour needs.
+    """Returns the size of the new clip, even as 4:2:0 colour needs.
 
     Args:
         width (int): Pixels of the source.
@@ -77,7 +85,7 @@ def even_size(width: int, height: int, short_side: int) -> Tuple[int, int]:
 def reencode(
     source: str, target: str, encoding: Encoding, alive: Alive = lambda: None
 ) -> Tuple[int, int]:
-    """Write a clip anew.
+    """Writes a clip with another encoding.
 
     Args:
         source (str): The clip.
@@ -90,9 +98,11 @@ def reencode(
         announces (0: it announces nothing).
 
     Raises:
-        ValueError: If there is no video, no frame or no frame rate in it.
+        ValueError: If it is not a regular file, or there is no video, no
+            frame or no frame rate in it.
         av.FFmpegError: If it cannot be decoded.
     """
+    check_is_file(source)
     count = 0
     with av.open(source) as reader, av.open(
         target, 'w', format='mp4', options={'movflags': 'faststart'}
@@ -127,7 +137,7 @@ def reencode(
 def _build_graph(
     video: av.VideoStream, frame: av.VideoFrame, short_side: int
 ) -> av.filter.Graph:
-    """FFmpeg's filters that make a decoded frame what is written.
+    """Builds FFmpeg's filters from a decoded frame to the written one.
 
     Colours are stored in several ways (BT.601, BT.709, full range, 10 bits),
     of which one is written, and without a note in the file.
@@ -175,7 +185,7 @@ def _add_stream(
 
 
 def reencode_checked(job: Job, alive: Alive = lambda: None) -> Result:
-    """Re-encode a clip and check the file before it gets its name.
+    """Re-encodes a clip and checks the file before it gets its name.
 
     Args:
         job (Job): The clip.
@@ -205,24 +215,32 @@ def reencode_checked(job: Job, alive: Alive = lambda: None) -> Result:
 
 
 def prepare_folder(out: str, encoding: Encoding) -> None:
-    """Make sure that everything in a folder is made in the same way.
+    """Makes sure that all clips of a folder have one encoding.
 
     Args:
         out (str): The folder.
         encoding (Encoding): How clips are to be written.
 
     Raises:
-        FileExistsError: If it holds files of others, or made otherwise.
+        FileExistsError: If it holds other files, or clips with another
+            encoding.
     """
     options = osp.join(out, OPTIONS_FILE)
     if osp.exists(options):
-        with open(options, encoding='utf-8') as file:
-            found = json.load(file)
+        try:
+            check_is_file(options)
+            with open(options, encoding='utf-8') as file:
+                found = json.load(file)
+        except ValueError as error:
+            raise FileExistsError(
+                f'--out: {options} cannot be read ({error}). Name another '
+                'folder, or remove this file and the clips beside it.'
+            ) from error
         if found != encoding._asdict():
             raise FileExistsError(
                 f'--out: {out} holds clips made with {found}, not with '
-                f'{encoding._asdict()}. Name another folder, or go on with '
-                'the same options.'
+                f'{encoding._asdict()}. Name another folder, or use the '
+                'same options.'
             )
         return
     if osp.isdir(out) and os.listdir(out):
@@ -236,7 +254,7 @@ def prepare_folder(out: str, encoding: Encoding) -> None:
 
 
 def new_names(clips: List[Tuple[str, str]]) -> Dict[str, str]:
-    """The names of the new clips: old -> new.
+    """Returns the names of the new clips: old -> new.
 
     Args:
         clips (list[tuple[str, str]]): Name and labels, as in the list.
@@ -247,7 +265,7 @@ def new_names(clips: List[Tuple[str, str]]) -> Dict[str, str]:
     """
     renamed = {name: osp.splitext(name)[0] + '.mp4' for name, _ in clips}
     for name in renamed:
-        if osp.isabs(name) or osp.normpath(name).startswith('..'):
+        if osp.isabs(name) or osp.normpath(name).split(os.sep)[0] == '..':
             raise ValueError(
                 f'LIST: {name} leads out of --data-prefix, so it has no place '
                 'below --out. List the paths relative to --data-prefix.'
@@ -260,7 +278,7 @@ def new_names(clips: List[Tuple[str, str]]) -> Dict[str, str]:
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('list', help='annotation list: "path label" a line')
     parser.add_argument(
@@ -304,10 +322,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Re-encode, write the new list, name what failed."""
+    """Re-encodes clips, writes the new list, and names what failed."""
     args = parse_args()
     if 'libx264' not in av.codecs_available:
-        raise RuntimeError(
+        sys.exit(
             'This PyAV has no encoder libx264. The wheels of the package '
             'index have it: pip install --force-reinstall --no-deps av'
         )
@@ -348,4 +366,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

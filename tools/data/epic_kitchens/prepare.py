@@ -24,8 +24,11 @@ from preparation import (  # noqa: E402
     Report,
     Sources,
     check_decoding,
+    check_name,
     download_files,
     parse_args,
+    read_csv,
+    read_lines,
     run,
     write_text,
 )
@@ -39,6 +42,7 @@ CLASSES = {
     'EPIC_100_noun_classes.csv': 300,
     'EPIC_100_noun_classes_v2.csv': 300,
 }
+COLUMNS = ('participant_id', 'video_id', 'verb_class', 'noun_class')
 VIDEO_NAME = r'(P\d\d)_\d{2,3}'
 RESULTS = 'epic-kitchens-100-annotations'
 
@@ -67,14 +71,14 @@ Put them into {folder}."""
 
 
 def annotation_route(path: PurePosixPath) -> Optional[str]:
-    """Where an official CSV file goes."""
+    """Returns the place of an official CSV file."""
     if path.name in {f'EPIC_100_{part}.csv' for part in SEGMENTS} | {*CLASSES}:
         return f'annotations/{path.name}'
     return None
 
 
 def video_route(path: PurePosixPath) -> Optional[str]:
-    """Where a video goes."""
+    """Returns the place of a video."""
     match = re.fullmatch(VIDEO_NAME, path.stem)
     if match and path.suffix.lower() == '.mp4':
         return f'EPIC-KITCHENS/{match[1]}/videos/{path.stem}.MP4'
@@ -82,31 +86,29 @@ def video_route(path: PurePosixPath) -> Optional[str]:
 
 
 def read_rows(path: Path) -> List[Dict[str, str]]:
-    """The segments of a CSV file.
+    """Reads the segments of a CSV file.
 
     Raises:
         PreparationError: If it does not name the videos.
     """
-    with open(path, newline='', encoding='utf-8') as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        if not {'participant_id', 'video_id', 'verb_class'} <= set(columns):
-            raise PreparationError(
-                f'{path} has the columns {columns}: it is not '
-                'EPIC_100_train.csv or EPIC_100_validation.csv.'
-            )
-        return list(reader)
+    rows = read_csv(
+        path, COLUMNS, ' or '.join(map('EPIC_100_{}.csv'.format, SEGMENTS))
+    )
+    for place, row in rows:
+        for column in ('participant_id', 'video_id'):
+            check_name(row[column], column, place)
+    return [row for _, row in rows]
 
 
 def video_of(row: Dict[str, str]) -> str:
-    """Video of a segment, below ``EPIC-KITCHENS``, without suffix."""
+    """Returns the video of a segment, below ``EPIC-KITCHENS``, no suffix."""
     return f'{row["participant_id"]}/videos/{row["video_id"]}'
 
 
 def write_rows(path: Path, official: Path, rows: List[dict]) -> None:
-    """Write a CSV file with a part of the official rows."""
+    """Writes a CSV file with a part of the official rows."""
     temporary = path.with_name(path.name + '.tmp')
-    with open(official, newline='', encoding='utf-8') as file:
+    with open(official, newline='', encoding='utf-8-sig') as file:
         columns = next(csv.reader(file))
     with open(temporary, 'w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, columns)
@@ -116,13 +118,15 @@ def write_rows(path: Path, official: Path, rows: List[dict]) -> None:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Fetch, link, check, write the CSV files that the configs read."""
+    """Fetches, links and checks; writes the CSV files of the configs."""
     args = parse_args('Prepare EPIC-KITCHENS-100.', 'epic_kitchens', argv)
     fetch = FETCH.format(folder=args.archives)
     if args.download:
         download_files(URLS, args.archives, fetch)
     report = Report(args.out)
-    sources = Sources(args.archives, args.out, report, args.workers)
+    sources = Sources(
+        args.archives, args.out, report, args.workers, args.max_unpacked
+    )
     results, originals = args.out / RESULTS, args.out / 'annotations'
 
     def route(path: PurePosixPath) -> Optional[str]:
@@ -158,7 +162,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     usable = dict(zip(names, report.usable(videos, index, names)))
     for name, count in CLASSES.items():
         if (originals / name).is_file():
-            found = len((originals / name).read_text().splitlines()) - 1
+            found = len(list(read_lines(originals / name))) - 1
             report.count_at_least(name, found, count)
     report.count('videos', sum(usable.values()), VIDEOS)
     kept = {}

@@ -22,11 +22,13 @@ from preparation import (  # noqa: E402
     PreparationError,
     Report,
     Sources,
+    check_name,
     class_folder_route,
     download_files,
     finish,
     index_clips,
     parse_args,
+    read_lines,
     run,
     without_spaces,
 )
@@ -60,7 +62,7 @@ class Split(NamedTuple):
 
 
 def annotation_route(path: PurePosixPath) -> Optional[str]:
-    """Where a split file goes."""
+    """Returns the place of a split file."""
     if re.fullmatch(SPLIT_FILE, path.name):
         return f'annotations/{path.name}'
     return None
@@ -69,7 +71,7 @@ def annotation_route(path: PurePosixPath) -> Optional[str]:
 def read_splits(
     folder: Path,
 ) -> Tuple[List[str], List[str], Dict[int, Split]]:
-    """Read the split files.
+    """Reads the split files.
 
     Args:
         folder (Path): Where they are.
@@ -86,19 +88,20 @@ def read_splits(
     )
     files = sorted(match.groups() for match in matches if match)
     classes = sorted({name for name, _ in files})
+    for name in classes:
+        check_name(name, 'class', f'{folder}/{name}_test_split?.txt')
     labels = {name: label for label, name in enumerate(classes)}
     splits = {number: Split([], []) for number in SPLITS}
     clips = {}
     for name, number in files:
         path = folder / f'{name}_test_split{number}.txt'
-        for row, line in enumerate(path.read_text().splitlines(), 1):
-            if not line.strip():
-                continue
+        for place, line in read_lines(path):
             clip, _, use = line.strip().rpartition(' ')
             if use not in ('0', '1', '2') or not clip.strip():
                 raise PreparationError(
-                    f'{path}, line {row} is {line!r}, not "<clip>.avi 0|1|2".'
+                    f'{place} is {line!r}, not "<clip>.avi 0|1|2".'
                 )
+            check_name(clip.strip(), 'clip', place)
             clip = f'{name}/{PurePosixPath(without_spaces(clip)).stem}'
             clips[clip] = True
             if use != '0':
@@ -109,13 +112,15 @@ def read_splits(
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Fetch, unpack, check, write the lists."""
+    """Fetches, unpacks and checks the clips, and writes the lists."""
     args = parse_args('Prepare HMDB51.', 'hmdb51', argv)
     if args.download:
         fetch = FETCH.format(folder=args.archives)
         download_files(URLS, args.archives, fetch)
     report = Report(args.out)
-    sources = Sources(args.archives, args.out, report, args.workers)
+    sources = Sources(
+        args.archives, args.out, report, args.workers, args.max_unpacked
+    )
     sources.place_annotations(annotation_route, r'test_train_splits\.rar')
     classes, clips, splits = read_splits(args.out / 'annotations')
     if not classes:

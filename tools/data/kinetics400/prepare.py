@@ -15,7 +15,6 @@ Example::
     python tools/data/kinetics400/prepare.py --archives ~/Downloads/k400_targz
 """
 
-import csv
 import re
 import sys
 from pathlib import Path, PurePosixPath
@@ -28,10 +27,12 @@ from preparation import (  # noqa: E402
     PreparationError,
     Report,
     Sources,
+    check_name,
     download_files,
     finish,
     is_video,
     parse_args,
+    read_csv,
     run,
     without_spaces,
 )
@@ -68,15 +69,15 @@ Put them, or what is in them, into {folder}, or run again with --download."""
 
 
 def annotation_route(path: PurePosixPath) -> Optional[str]:
-    """Where a CSV file goes: its name in MMAction2."""
+    """Returns the place of a CSV file, with its name in MMAction2."""
     match = re.fullmatch(CSV_FILE, path.name)
     if not match:
         return None
     return f'annotations/kinetics_{match[1].replace("validate", "val")}.csv'
 
 
-def read_csv(path: Path) -> List[Tuple[str, str]]:
-    """The clips of a CSV file.
+def read_clips(path: Path) -> List[Tuple[str, str]]:
+    """Reads the clips of a CSV file.
 
     Args:
         path (Path): ``kinetics_train.csv`` or ``kinetics_val.csv``.
@@ -86,33 +87,35 @@ def read_csv(path: Path) -> List[Tuple[str, str]]:
         spaces, as MMAction2 names the folders.
 
     Raises:
-        PreparationError: If it is another kind of file.
+        PreparationError: If it is another kind of file, or a row is wrong.
     """
-    with open(path, newline='', encoding='utf-8') as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        if not set(COLUMNS) <= set(columns):
-            raise PreparationError(
-                f'{path} has the columns {columns}, not {list(COLUMNS)}: it '
-                'is not a CSV file of Kinetics-400.'
-            )
-        try:
-            return [clip_and_class(row) for row in reader]
-        except (TypeError, ValueError) as error:
-            raise PreparationError(
-                f'{path}, line {reader.line_num}: {error}'
-            ) from error
+    rows = read_csv(path, COLUMNS, 'a CSV file of Kinetics-400')
+    return [clip_and_class(row, place) for place, row in rows]
 
 
-def clip_and_class(row: Dict[str, str]) -> Tuple[str, str]:
-    """One row of a CSV file."""
-    start, end = (int(float(row[f'time_{what}'])) for what in ('start', 'end'))
-    name = f'{row["youtube_id"]}_{start:06d}_{end:06d}'
-    return name, without_spaces(row['label'].replace('"', ''))
+def clip_and_class(row: Dict[str, str], place: str) -> Tuple[str, str]:
+    """Reads one row of a CSV file.
+
+    Args:
+        row (dict[str, str]): The row.
+        place (str): Where it stands, for messages.
+    """
+    try:
+        start, end = (int(float(row[f'time_{at}'])) for at in ('start', 'end'))
+    except (ValueError, OverflowError) as error:
+        raise PreparationError(
+            f'{place}: time_start and time_end must be seconds ({error}).'
+        ) from error
+    video = check_name(row['youtube_id'], 'youtube_id', place)
+    label = without_spaces(row['label'].replace('"', ''))
+    return (
+        f'{video}_{start:06d}_{end:06d}',
+        check_name(label, 'label', place),
+    )
 
 
 def video_routes(clips: Iterable[str]) -> Tuple:
-    """Routes of clips and of their replacements.
+    """Returns the routes of clips and of their replacements.
 
     Args:
         clips (iterable[str]): Where the clips belong,
@@ -143,7 +146,7 @@ def video_routes(clips: Iterable[str]) -> Tuple:
 
 
 def missing_parts(files: Iterable[PurePosixPath]) -> List[str]:
-    """Archives that lack if there are some of their set."""
+    """Returns the missing archives of sets that are there in part."""
     found = {str(PurePosixPath(*path.parts[-2:])) for path in files}
     missing = []
     for part, count in PARTS.items():
@@ -154,13 +157,15 @@ def missing_parts(files: Iterable[PurePosixPath]) -> List[str]:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Fetch, unpack, check, write the lists."""
+    """Fetches, unpacks and checks the clips, and writes the lists."""
     args = parse_args('Prepare Kinetics-400.', 'kinetics400', argv)
     if args.download:
         fetch = FETCH.format(folder=args.archives)
         download_files(URLS, args.archives, fetch)
     report = Report(args.out)
-    sources = Sources(args.archives, args.out, report, args.workers)
+    sources = Sources(
+        args.archives, args.out, report, args.workers, args.max_unpacked
+    )
     sources.place_annotations(annotation_route, r'kinetics400\.tar\.gz')
     rows = {}
     for part in ROWS:
@@ -170,7 +175,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
                 f'There is no {part}.csv in {args.archives}.\n'
                 + FETCH.format(folder=args.archives)
             )
-        rows[part] = read_csv(path)
+        rows[part] = read_clips(path)
     classes = sorted({label for _, label in rows['train'] + rows['val']})
     labels = {name: label for label, name in enumerate(classes)}
 

@@ -1,12 +1,14 @@
-"""What the ``prepare.py`` of all data sets share.
+"""Shared parts of the ``prepare.py`` of all data sets.
 
 ``command``: options, and the end of every run; ``download``: fetching;
-``sources``: the folder with what was fetched, with ``files`` for what is
-unpacked already and ``archives`` for what is not; ``report``: lists and
-official numbers.
+``sources``: the folder of fetched files, with ``files`` for what is unpacked
+already and ``archives``, ``rar`` and ``limits`` for what is not;
+``annotations``: reading lists; ``report``: official numbers, and writing
+lists.
 """
 
-from .archives import Archive, is_wrapped, wrapped_part
+from .annotations import check_name, read_csv, read_json, read_lines
+from .archives import Archive, EncryptedError, is_wrapped, wrapped_part
 from .command import check_decoding, finish, parse_args, run
 from .download import download_files
 from .errors import PreparationError
@@ -17,10 +19,12 @@ from .sources import Sources
 __all__ = [
     'Archive',
     'ClipList',
+    'EncryptedError',
     'PreparationError',
     'Report',
     'Sources',
     'check_decoding',
+    'check_name',
     'class_folder_route',
     'download_files',
     'finish',
@@ -28,6 +32,9 @@ __all__ = [
     'is_video',
     'is_wrapped',
     'parse_args',
+    'read_csv',
+    'read_json',
+    'read_lines',
     'run',
     'without_spaces',
     'wrapped_part',

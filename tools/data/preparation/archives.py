@@ -3,14 +3,21 @@
 A file is written under another name and renamed when it is complete, so that
 a half-written clip is never taken for a clip. What an earlier run unpacked is
 not written again.
+
+An archive can be hostile. Only its regular files are read, they are written
+below the output folder alone, and what they unpack to is limited
+(:mod:`.limits`).
 """
 
+import errno
 import gzip
 import io
 import json
+import lzma
 import os
 import shutil
-import subprocess
+import stat
+import struct
 import tarfile
 import uuid
 import zipfile
@@ -37,47 +44,39 @@ from rich.progress import (
 )
 
 from .errors import PreparationError
-from .files import Route, is_junk, is_video
+from .files import Route, is_junk, is_video, place_below
+from .limits import Budget, CountedReader, TooLargeError
+from .rar import RarError, extract_rar, rar_tools, regular_files
 
-# Tried in this order: not every 7-Zip can read RAR.
-RAR_TOOLS = {
-    'unrar': ('unrar', 'x', '-y', '-o+', '{archive}', '{folder}/'),
-    'bsdtar': ('bsdtar', '-xf', '{archive}', '-C', '{folder}'),
-    '7z': ('7z', 'x', '-y', '-o{folder}', '{archive}'),
-    '7zz': ('7zz', 'x', '-y', '-o{folder}', '{archive}'),
-    'unar': ('unar', '-q', '-f', '-D', '-o', '{folder}', '{archive}'),
-}
-NO_RAR_TOOL = (
-    '{archive} is a RAR archive, and none of {tools} is installed. Install '
-    'one: "apt-get install unrar" (or unar, or libarchive-tools), '
-    '"brew install libarchive", "conda install -c conda-forge libarchive". '
-    'Or unpack the archive elsewhere and put its folder in its place.'
-)
-
-
-# A 7-Zip without RAR support does not tell a whole archive from a damaged one.
+# A 7-Zip without RAR support reports a whole archive as damaged.
 PERHAPS_WHOLE = ' If it is whole, install another program, such as unrar.'
+# HMDB51 is a RAR archive of RAR archives.
+RAR_DEPTH = 2
 
-
-class RarError(Exception):
-    """No program could read a RAR archive."""
-
-
-# What damaged and cut-off archives raise.
+# Raised by damaged and truncated archives.
 BROKEN = (
     RarError,
     tarfile.TarError,
     zipfile.BadZipFile,
     gzip.BadGzipFile,
     zlib.error,
+    lzma.LZMAError,
+    struct.error,
     EOFError,
+    ValueError,
+    OverflowError,
+    NotImplementedError,
 )
 # A wrong byte is noticed at the end of the archive only.
 WRONG_CONTENT = (gzip.BadGzipFile, zlib.error)
 
 
+class EncryptedError(PreparationError):
+    """An archive that needs a password."""
+
+
 class Archive(NamedTuple):
-    """One archive, perhaps in several parts.
+    """One archive, possibly in several parts.
 
     Args:
         name (str): Its path as the user sees it, below the folder searched.
@@ -92,7 +91,7 @@ class Archive(NamedTuple):
 
     @classmethod
     def of_file(cls, path: Path, name: str) -> 'Archive':
-        """An archive of one part, of the kind that its name tells."""
+        """Returns an archive of one part; its suffix gives the kind."""
         suffix = path.suffix.lower()
         kind = suffix[1:] if suffix in ('.rar', '.zip') else 'tar'
         return cls(name, (path,), kind)
@@ -104,24 +103,28 @@ def unpack(
     route: Route,
     workers: int = 1,
     memory: Optional[str] = None,
+    limit: Optional[int] = None,
 ) -> List[str]:
-    """Unpack archives.
+    """Unpacks archives.
 
     Args:
         archives (iterable[Archive]): What to unpack.
         out (Path): The output folder.
         route (callable): Path in the archive -> path below ``out``, or None.
-            The path begins with the archive's own name, without its ending.
+            The path begins with the archive's own name, without its suffix.
         workers (int): Archives at the same time. Defaults to 1.
         memory (str, optional): Skip what an earlier call with the same
             ``memory`` unpacked, as long as archive and files are there
             unchanged. Defaults to None: unpack again.
+        limit (int, optional): Bytes that one archive may unpack to. Defaults
+            to None: see :class:`.Budget`.
 
     Returns:
-        list[str]: What is wrong with the archives that are damaged.
+        list[str]: What is wrong with the archives that cannot be used.
 
     Raises:
-        PreparationError: If no program to read RAR archives is installed.
+        PreparationError: If no program to read RAR archives is installed, or
+            the disk is full.
     """
     folder = out / '.unpacking'
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
@@ -131,48 +134,73 @@ def unpack(
             rar_tools(archive.name)  # before the work starts
     if not todo:
         return []
-    with _progress() as progress:
 
-        def work(archive: Archive) -> Optional[str]:
-            job = _Job(out, folder / uuid.uuid4().hex, route, progress)
-            try:
-                job.unpack(archive)
-            except BROKEN as error:
-                if isinstance(error, WRONG_CONTENT):
-                    job.remove_files()
-                return (
-                    f'{archive.name} is damaged or was not downloaded '
-                    f'completely ({type(error).__name__}: {error}). Fetch it '
-                    'again.' + PERHAPS_WHOLE * isinstance(error, RarError)
-                )
-            if memory is not None:
-                _remember(archive, out, memory, job.files)
-            return None
+    def work(archive: Archive) -> Optional[str]:
+        budget = Budget(archive.name, archive.parts, limit)
+        work_folder = folder / uuid.uuid4().hex
+        job = _Job(archive, out, work_folder, route, budget)
+        try:
+            job.unpack(progress)
+        except (TooLargeError, EncryptedError) as error:
+            job.remove_files()
+            return str(error)
+        except BROKEN as error:
+            if isinstance(error, WRONG_CONTENT):
+                job.remove_files()
+            return (
+                f'{archive.name} is damaged or was not downloaded '
+                f'completely ({type(error).__name__}: {error}). Fetch it '
+                'again.' + PERHAPS_WHOLE * isinstance(error, RarError)
+            )
+        if memory is not None:
+            _remember(archive, out, memory, job.files)
+        job.journal.unlink()
+        return None
 
-        with ThreadPoolExecutor(workers) as pool:
-            # A thread would hold up Ctrl-C until its archive is unpacked.
+    try:
+        with _progress() as progress, ThreadPoolExecutor(workers) as pool:
+            # A thread would delay Ctrl-C until its archive is unpacked.
             run = map if workers == 1 else pool.map
             results = list(run(work, todo))
-    shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return [text for text in results if text]
 
 
 class _Job:
-    """Unpacks one archive; ``files`` are those of it that are in place."""
+    """Unpacks one archive.
+
+    Attributes:
+        files (set[str]): The files of the archive that are in place, below
+            the output folder.
+        journal (Path): Names the files that this run, or one that was
+            stopped, wrote.
+    """
 
     def __init__(
-        self, out: Path, folder: Path, route: Route, progress: Progress
+        self,
+        archive: Archive,
+        out: Path,
+        folder: Path,
+        route: Route,
+        budget: Budget,
     ) -> None:
+        self.archive = archive
         self.out = out
         self.folder = folder
         self.route = route
-        self.progress = progress
+        self.budget = budget
         self.files: Set[str] = set()
+        self.journal = _marker(archive, out).with_suffix('.journal')
+        self.journal.parent.mkdir(parents=True, exist_ok=True)
+        self.journal.touch()
         folder.mkdir(parents=True)
 
-    def unpack(self, archive: Archive) -> None:
-        size = sum(part.stat().st_size for part in archive.parts)
-        task = self.progress.add_task(f'Unpacking {archive.name}', total=size)
+    def unpack(self, progress: Progress) -> None:
+        archive = self.archive
+        task = progress.add_task(
+            f'Unpacking {archive.name}', total=self.budget.size
+        )
         stem = PurePosixPath(archive.name).name.split('.')[0]
         if archive.kind == 'rar':
             self._unpack_rar(archive.parts[0], PurePosixPath(stem))
@@ -180,57 +208,80 @@ class _Job:
             self._unpack_zip(archive.parts[0], PurePosixPath(stem))
         else:
             with _open_parts(archive.parts) as file:
-                counted = self.progress.wrap_file(file, size, task_id=task)
+                counted = progress.wrap_file(
+                    file, self.budget.size, task_id=task
+                )
                 self._unpack_tar(counted, PurePosixPath(stem))
-        self.progress.remove_task(task)
+        progress.remove_task(task)
 
     def remove_files(self) -> None:
-        """Remove them, since nobody knows which of them is damaged."""
-        for name in self.files:
-            (self.out / name).unlink()
+        """Removes what was written, because any of it may be damaged.
+
+        Files that were there before stay.
+        """
+        for name in set(self.journal.read_text('utf-8').splitlines()):
+            (self.out / name).unlink(missing_ok=True)
+        self.journal.unlink()
 
     def _unpack_tar(self, file: BinaryIO, prefix: PurePosixPath) -> None:
         file = io.BufferedReader(file)
         if file.peek(2)[:2] == b'\x1f\x8b':
             file = gzip.GzipFile(fileobj=file)
+        file = io.BufferedReader(CountedReader(file, self.budget), 1 << 20)
         with tarfile.open(fileobj=file, mode='r|') as tar:
             for member in tar:
-                if member.isfile():
-                    source = tar.extractfile(member)
-                    self._place(prefix / member.name, member.size, source)
-        # Read to the end: gzip's checksum stands there.
+                path = prefix / member.name
+                name = self._target(path) if member.isfile() else None
+                if name is not None:
+                    if member.issparse():  # holes are not in the stream
+                        self.budget.spend(member.size)
+                    self._place(
+                        name, path, member.size, tar.extractfile(member)
+                    )
+        # Read to the end, where the checksum of gzip stands.
         while file.read(1 << 20):
             pass
 
     def _unpack_zip(self, path: Path, prefix: PurePosixPath) -> None:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
-                if not member.is_dir():
-                    with archive.open(member) as source:
-                        name = prefix / member.filename
-                        self._place(name, member.file_size, source)
+                inside = prefix / member.filename
+                name = self._target(inside)
+                if member.is_dir() or is_link(member) or name is None:
+                    continue
+                check_password(member, self.archive.name)
+                self.budget.spend(member.file_size)
+                with archive.open(member) as source:
+                    self._place(name, inside, member.file_size, source)
 
-    def _unpack_rar(self, path: Path, prefix: PurePosixPath) -> None:
-        """Unpack with an external program; RAR archives inside as well."""
+    def _unpack_rar(
+        self, path: Path, prefix: PurePosixPath, depth: int = RAR_DEPTH
+    ) -> None:
+        """Unpacks with an external program, RAR archives inside as well."""
         folder = self.folder / uuid.uuid4().hex
-        extract_rar(path, folder)
-        for file in sorted(folder.rglob('*')):
-            name = prefix / file.relative_to(folder).as_posix()
-            if not file.is_file() or is_junk(name):
+        extract_rar(path, folder, self.budget)
+        for file in regular_files(folder):
+            inside = prefix / file.relative_to(folder).as_posix()
+            if is_junk(inside):
                 continue
-            if file.suffix.lower() == '.rar':
-                self._unpack_rar(file, PurePosixPath(file.stem))
-            else:
+            if file.suffix.lower() == '.rar' and depth > 1:
+                self._unpack_rar(file, PurePosixPath(file.stem), depth - 1)
+                continue
+            name = self._target(inside)
+            if name is not None:
                 with open(file, 'rb') as source:
-                    self._place(name, file.stat().st_size, source)
+                    self._place(name, inside, file.stat().st_size, source)
         shutil.rmtree(folder)
 
-    def _place(self, path: PurePosixPath, size: int, source: BinaryIO) -> None:
-        """Write one file where it belongs, unless it is there."""
-        name = None if is_junk(path) else self.route(path)
-        if name is None:
-            return
-        target = self.out / name
+    def _target(self, path: PurePosixPath) -> Optional[str]:
+        """Returns the place of a file below the output folder, or None."""
+        return None if is_junk(path) else self.route(path)
+
+    def _place(
+        self, name: str, path: PurePosixPath, size: int, source: BinaryIO
+    ) -> None:
+        """Writes one file where it belongs, unless it is there."""
+        target = place_below(self.out, name)
         # Annotations are small, and may have changed and kept their size.
         is_there = (
             is_video(path)
@@ -238,60 +289,55 @@ class _Job:
             and target.stat().st_size == size
         )
         if not is_there:
-            self._write(target, size, source)
+            self._write(name, target, size, source)
         self.files.add(name)
 
-    def _write(self, target: Path, size: int, source: BinaryIO) -> None:
+    def _write(
+        self, name: str, target: Path, size: int, source: BinaryIO
+    ) -> None:
         temporary = self.folder / 'file'
-        with open(temporary, 'wb') as file:
-            shutil.copyfileobj(source, file, 1 << 20)
+        try:
+            with open(temporary, 'wb') as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            free = shutil.disk_usage(self.folder).free
+            raise PreparationError(
+                f'{target}, {size:,} bytes: the disk of --out is full '
+                f'({free:,} bytes are free). Make room, or name another --out '
+                'folder; the same command continues from here.'
+            ) from error
         found = temporary.stat().st_size
         if found != size:
             raise EOFError(f'{target.name} has {found} bytes of {size}')
         target.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.journal, 'a', encoding='utf-8') as journal:
+            journal.write(f'{name}\n')
         os.replace(temporary, target)
 
 
-def rar_tools(archive: str) -> List[str]:
-    """The installed programs that may read RAR archives.
+def is_link(member: zipfile.ZipInfo) -> bool:
+    """Returns whether a member of a ZIP file is a symbolic link."""
+    return stat.S_ISLNK(member.external_attr >> 16)
+
+
+def check_password(member: zipfile.ZipInfo, name: str) -> None:
+    """Checks that a member of a ZIP file needs no password.
+
+    Args:
+        member (ZipInfo): The member.
+        name (str): The archive, for the message.
 
     Raises:
-        PreparationError: If there is none.
+        EncryptedError: If it does.
     """
-    found = [name for name in RAR_TOOLS if shutil.which(name)]
-    if not found:
-        raise PreparationError(
-            NO_RAR_TOOL.format(archive=archive, tools=', '.join(RAR_TOOLS))
+    if member.flag_bits & 0x1:
+        raise EncryptedError(
+            f'{name} is encrypted ({member.filename} needs a password). '
+            'Unpack it with its password elsewhere, and put the folder in '
+            'its place.'
         )
-    return found
-
-
-def extract_rar(path: Path, folder: Path) -> None:
-    """Extract a RAR archive into a new folder.
-
-    Raises:
-        RarError: If no program could, with what the last lines of each say.
-    """
-    failures = []
-    for name in rar_tools(path.name):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        command = [
-            part.format(archive=path.resolve(), folder=folder.resolve())
-            for part in RAR_TOOLS[name]
-        ]
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        if done.returncode == 0:
-            return
-        lines = done.stdout.decode(errors='replace').split('\n')
-        said = ' '.join(line.strip() for line in lines if line.strip())
-        failures.append(f'{name} exits with {done.returncode}: {said[-300:]}')
-    raise RarError('; '.join(failures))
 
 
 class _JoinedFiles(io.RawIOBase):
@@ -318,7 +364,7 @@ class _JoinedFiles(io.RawIOBase):
 
 
 def _open_parts(parts: Tuple[Path, ...]) -> BinaryIO:
-    """The bytes of all parts."""
+    """Opens all parts as one stream."""
     return io.BufferedReader(
         _JoinedFiles([lambda part=part: _open_part(part) for part in parts]),
         1 << 20,
@@ -328,26 +374,41 @@ def _open_parts(parts: Tuple[Path, ...]) -> BinaryIO:
 def _open_part(part: Path) -> BinaryIO:
     if is_wrapped(part):
         archive = zipfile.ZipFile(part)
-        return archive.open(wrapped_part(archive))
+        return archive.open(wrapped_part(archive, part.name))
     return open(part, 'rb')
 
 
 def is_wrapped(part: Path) -> bool:
-    """Whether a part is in a ZIP file; some are only named as if."""
+    """Returns whether a part is in a ZIP file; some are only named so."""
     if part.suffix.lower() != '.zip':
         return False
     with open(part, 'rb') as file:
         return file.read(4) == b'PK\x03\x04'
 
 
-def wrapped_part(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """The part in a ZIP file that wraps one: its largest file."""
-    return max(archive.infolist(), key=lambda member: member.file_size)
+def wrapped_part(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    """Returns the part in a ZIP file that wraps one: its largest file.
+
+    Args:
+        archive (ZipFile): The ZIP file.
+        name (str): Its name, for messages.
+
+    Raises:
+        BadZipFile: If there is no file in it.
+        EncryptedError: If it needs a password.
+    """
+    members = archive.infolist()
+    if not members:
+        raise zipfile.BadZipFile('there is no file in it')
+    part = max(members, key=lambda member: member.file_size)
+    check_password(part, name)
+    return part
 
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn('{task.description}'),
+        # Names of files are no markup.
+        TextColumn('{task.description}', markup=False),
         BarColumn(),
         DownloadColumn(),
         TimeRemainingColumn(),
@@ -356,11 +417,11 @@ def _progress() -> Progress:
 
 
 def _stamp(archive: Archive, memory: str) -> dict:
-    """What tells an archive from what it was earlier."""
+    """Returns what shows whether an archive has changed since."""
     found = [part.stat() for part in archive.parts]
     return dict(
         memory=memory,
-        parts=[[stat.st_size, stat.st_mtime_ns] for stat in found],
+        parts=[[part.st_size, part.st_mtime_ns] for part in found],
     )
 
 
@@ -380,12 +441,13 @@ def _remember(
 
 
 def _done(archive: Archive, out: Path, memory: str) -> bool:
-    """Whether an earlier run unpacked it and nothing has changed since."""
+    """Returns whether an earlier run unpacked it and nothing has changed."""
     marker = _marker(archive, out)
-    if not marker.is_file():
-        return False
-    told = json.loads(marker.read_text())
-    files = told.pop('files')
-    return told == _stamp(archive, memory) and all(
-        (out / name).is_file() for name in files
-    )
+    try:
+        recorded = json.loads(marker.read_text('utf-8'))
+        files = recorded.pop('files')
+        return recorded == _stamp(archive, memory) and all(
+            (out / name).is_file() for name in files
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False  # none, or not written by this script

@@ -1,4 +1,4 @@
-"""What every ``prepare.py`` does the same way: options and the end."""
+"""Options of every ``prepare.py``, and the end of every run."""
 
 import argparse
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Callable, List, Optional, Sequence
 
 from .errors import PreparationError
+from .limits import ALWAYS_ALLOWED, LARGEST_RATIO
 from .report import ClipList, Report, index_clips, write_text
 
 CHECK_CLIPS = Path(__file__).resolve().parents[1] / 'check_clips.py'
@@ -18,7 +19,7 @@ def parse_args(
     argv: Optional[Sequence[str]],
     can_download: bool = True,
 ) -> argparse.Namespace:
-    """The command line of a ``prepare.py``.
+    """Parses the command line of a ``prepare.py``.
 
     Args:
         description (str): First line of its help.
@@ -28,7 +29,8 @@ def parse_args(
             Defaults to True.
 
     Returns:
-        Namespace: ``archives`` and ``out`` are ``Path``.
+        Namespace: ``archives`` and ``out`` are ``Path``; ``max_unpacked`` is
+        in bytes, or None.
     """
     parser = argparse.ArgumentParser(
         description=description,
@@ -69,9 +71,23 @@ def parse_args(
         default=1,
         help='archives to unpack, or clips to decode, at once; default 1',
     )
+    parser.add_argument(
+        '--max-unpacked',
+        type=float,
+        metavar='GB',
+        help='gigabytes that one archive may unpack to; default: '
+        f'{LARGEST_RATIO} times its size, and at least '
+        f'{ALWAYS_ALLOWED / 1e9:g}',
+    )
     args = parser.parse_args(argv)
     if args.workers < 1:
         parser.error(f'--workers {args.workers}: give 1 or more')
+    if args.max_unpacked is not None:
+        if not 0 < args.max_unpacked < float('inf'):
+            parser.error(
+                f'--max-unpacked {args.max_unpacked:g}: give gigabytes above 0'
+            )
+        args.max_unpacked = int(args.max_unpacked * 1e9)
     args.archives = args.archives or args.out
     return args
 
@@ -79,7 +95,7 @@ def parse_args(
 def finish(
     args: argparse.Namespace, report: Report, clip_lists: List[ClipList]
 ) -> None:
-    """Compare with the official numbers, write the lists, check the clips.
+    """Compares with the official numbers, writes lists, checks clips.
 
     Args:
         args (Namespace): Of :func:`parse_args`.
@@ -103,7 +119,7 @@ def finish(
 def check_decoding(
     args: argparse.Namespace, clip_lists: List[ClipList]
 ) -> None:
-    """Decode the clips of lists with ``check_clips.py``, or say how to.
+    """Decodes the clips of lists with ``check_clips.py``, or says how to.
 
     Raises:
         PreparationError: If some clips cannot be used.
@@ -128,10 +144,13 @@ def check_decoding(
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a ``main``; its errors become a message and exit code 1."""
+    """Runs a ``main``; its errors become a message and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files need not be text of the terminal's encoding.
+        stream.reconfigure(errors='backslashreplace')
     try:
         main()
     except (PreparationError, OSError) as error:
         sys.exit(f'\n{error}')
     except KeyboardInterrupt:
-        sys.exit('\nStopped. The same command goes on from here.')
+        sys.exit('\nStopped. The same command continues from here.')

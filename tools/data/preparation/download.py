@@ -1,4 +1,4 @@
-"""Fetches files over HTTP, and goes on where a stopped run was."""
+"""Fetches files over HTTP, and continues stopped downloads."""
 
 import http.client
 import os
@@ -24,7 +24,7 @@ SILENCE = 60  # seconds without data after which a server is given up
 def download_files(
     urls: Dict[str, str], folder: Path, fetch: str = ''
 ) -> None:
-    """Fetch files that are not there yet.
+    """Fetches files that are not there yet.
 
     Args:
         urls (dict[str, str]): Name below ``folder`` -> address.
@@ -32,7 +32,7 @@ def download_files(
         fetch (str): How to get them by hand, for the error. Defaults to ''.
 
     Raises:
-        PreparationError: If one cannot be had now.
+        PreparationError: If one cannot be fetched now.
     """
     todo = {n: url for n, url in urls.items() if not (folder / n).exists()}
     columns = (
@@ -48,13 +48,13 @@ def download_files(
             except (OSError, http.client.HTTPException) as error:
                 raise PreparationError(
                     f'{url} cannot be fetched now ({error}). Run the command '
-                    'again to go on where it stopped, or fetch it by hand '
+                    'again to continue where it stopped, or fetch it by hand '
                     f'and put it into {folder}.\n{fetch}'
                 ) from error
 
 
 def _download(url: str, path: Path, progress: Progress) -> None:
-    """Fetch one file, into ``<path>.part`` until it is complete."""
+    """Fetches one file, into ``<path>.part`` until it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + '.part')
     have = part.stat().st_size if part.exists() else 0

@@ -2,4 +2,4 @@
 
 
 class PreparationError(RuntimeError):
-    """What is missing or wrong, and what would help."""
+    """Says which file is missing or wrong, and what to do about it."""

@@ -20,45 +20,90 @@ FRAME_FOLDERS = ('flow_frames', 'rawframes', 'rgb_frames')
 
 
 def is_video(path: PurePosixPath) -> bool:
-    """Whether it is a video by its name."""
+    """Returns whether a file is named like a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def is_unfinished_download(path: PurePosixPath) -> bool:
-    """Whether it is one by its name."""
+    """Returns whether a file is named like an unfinished download."""
     return path.suffix.lower() in UNFINISHED_SUFFIXES
 
 
 def is_junk(path: PurePosixPath) -> bool:
-    """Whether it is what macOS and other programs leave behind."""
+    """Returns whether macOS or another program left it behind."""
     return path.name.startswith('.') or '__MACOSX' in path.parts
 
 
 def without_spaces(name: str) -> str:
-    """A name that can stand in a list of "path label" lines."""
+    """Returns a name that can stand in a list of "path label" lines."""
     return '_'.join(name.split())
 
 
-def find_files(folder: Path) -> List[PurePosixPath]:
-    """All files below a folder, through links as well.
+def place_below(out: Path, name: str) -> Path:
+    """Returns the path of a file below the output folder.
 
-    Hidden files and extracted frames are left out.
+    Args:
+        out (Path): The output folder.
+        name (str): Path below it.
+
+    Raises:
+        PreparationError: If it leads out of the folder.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or '..' in path.parts:
+        raise PreparationError(
+            f'{name!r} leads out of the output folder {out}, so nothing is '
+            'written. A list or an archive holds this name: fetch the '
+            'official one again.'
+        )
+    return out / path
+
+
+def find_files(
+    folder: Path, problem: Callable[[str], None] = lambda text: None
+) -> List[PurePosixPath]:
+    """Finds all files below a folder, through links as well.
+
+    Hidden files and extracted frames are left out. Every folder is searched
+    once, however many links lead to it, and a link to a parent folder is not
+    followed. So links cannot make the search endless.
 
     Args:
         folder (Path): It need not exist.
+        problem (callable): Takes what is left out because it is no regular
+            file: pipes, sockets and devices never end. Defaults to none.
 
     Returns:
         list[PurePosixPath]: Paths below the folder, sorted.
     """
     found = []
-    for root, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith('.') and name not in FRAME_FOLDERS
-        ]
-        base = PurePosixPath(Path(root).relative_to(folder).as_posix())
-        found += [base / name for name in names]
+    real = folder.resolve()
+    parents = {real, *real.parents}
+    searched = set()
+    folders, links = [folder], []
+    while folders or links:
+        # Links come last, so that a folder is known by its own name.
+        current = folders.pop() if folders else links.pop(0)
+        target = current.resolve()
+        is_parent = current != folder and target in parents
+        if is_parent or target in searched or not current.is_dir():
+            continue
+        searched.add(target)
+        try:
+            names = sorted(os.listdir(current))
+        except PermissionError:
+            problem(f'{current} is a folder that cannot be read.')
+            continue
+        for name in names:
+            path = current / name
+            below = PurePosixPath(path.relative_to(folder))
+            if os.path.isdir(path):
+                if not is_junk(below) and name not in FRAME_FOLDERS:
+                    (links if path.is_symlink() else folders).append(path)
+            elif os.path.isfile(path) or not os.path.exists(path):
+                found.append(below)  # a link to nothing is reported later
+            else:
+                problem(f'{path} is not a regular file and is left out.')
     return sorted(path for path in found if not is_junk(path))
 
 
@@ -69,7 +114,7 @@ def link_files(
     route: Route,
     replace: bool = False,
 ) -> None:
-    """Put unpacked files where they belong: videos as links, others copied.
+    """Puts unpacked files where they belong: links videos, copies others.
 
     Args:
         folder (Path): Where the files are.
@@ -88,7 +133,7 @@ def link_files(
         name = route(path)
         if name is None:
             continue
-        source, target = folder / path, out / name
+        source, target = folder / path, place_below(out, name)
         if target.exists() and target.samefile(source):
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +144,9 @@ def link_files(
                     f'{other} and {source} differ, and both could be '
                     f'{name}. Take the wrong one away.'
                 )
-            shutil.copyfile(source, target)
+            temporary = target.with_name(target.name + '.tmp')
+            shutil.copyfile(source, temporary)
+            os.replace(temporary, target)
         elif replace or not (target.is_file() and target.stat().st_size):
             if target.is_symlink() or target.exists():
                 target.unlink()
@@ -107,7 +154,7 @@ def link_files(
 
 
 def class_folder_route(clips: Iterable[str]) -> Route:
-    """The route of data sets whose clips lie in a folder for every class.
+    """Returns the route of data sets with a folder for every class.
 
     Args:
         clips (iterable[str]): ``class/name`` of every clip, without suffix.

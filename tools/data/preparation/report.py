@@ -1,4 +1,4 @@
-"""Compares what is there with the official numbers, and writes lists."""
+"""Compares the files with the official numbers, and writes lists."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ NOT_COMPLETE = (
 
 
 class ClipList(NamedTuple):
-    """One annotation list of MMAction2.
+    """An annotation list of MMAction2.
 
     Args:
         path (Path): The file to write.
@@ -55,18 +55,18 @@ class Report:
             self._table.add_column(title)
 
     def problem(self, text: str) -> None:
-        """Something that differs from the official data set."""
+        """Reports a difference from the official data set."""
         self.problems.append(text)
         self._console.print(f'Problem: {text}', soft_wrap=True)
 
     def count(self, what: str, found: int, official: int) -> None:
-        """A number that should be the official one."""
+        """Reports a number that should be the official one."""
         self._table.add_row(what, f'{found:,}', f'{official:,}')
         if found != official:
             self.problems.append(f'{what}: {found:,} instead of {official:,}')
 
     def count_classes(self, found: int, official: int) -> None:
-        """The same for classes that are numbered in alphabetical order."""
+        """Reports the count of classes that are numbered alphabetically."""
         self.count('classes', found, official)
         if found != official:
             self.problem(
@@ -75,7 +75,7 @@ class Report:
             )
 
     def count_at_least(self, what: str, found: int, official: int) -> None:
-        """A number that should not be below the official one."""
+        """Reports a number that should not be below the official one."""
         self._table.add_row(what, f'{found:,}', f'{official:,} or more')
         if found < official:
             self.problems.append(
@@ -83,7 +83,7 @@ class Report:
             )
 
     def size(self, path: Path, official: int) -> None:
-        """A file that should have the official size."""
+        """Reports a file whose size is not the official one."""
         found = path.stat().st_size
         if found != official:
             hint = ', so it is probably a part only' * (found < official)
@@ -95,7 +95,7 @@ class Report:
     def usable(
         self, folder: Path, index: Dict[str, str], names: Sequence[str]
     ) -> List[bool]:
-        """Which clips are there and not empty; the others are remembered.
+        """Returns which clips are there and not empty, and keeps the others.
 
         Args:
             folder (Path): Where they should be.
@@ -115,7 +115,7 @@ class Report:
         return found
 
     def lines(self, clip_list: ClipList, index: Dict[str, str]) -> List[str]:
-        """The lines of a list, with the clips that can be used.
+        """Returns the lines of a list, with the clips that can be used.
 
         Args:
             clip_list (ClipList): What it should have.
@@ -134,7 +134,7 @@ class Report:
         ]
 
     def verdict(self, allow_partial: bool) -> None:
-        """Print everything.
+        """Prints everything.
 
         Raises:
             PreparationError: If something differs and that is not allowed.
@@ -147,7 +147,7 @@ class Report:
             raise PreparationError(NOT_COMPLETE)
 
     def _write_unusable(self) -> None:
-        """Say which clips are missing or empty, all of them in a file."""
+        """Names the clips that are missing or empty, all in a file."""
         path = self.out / 'unusable_clips.txt'
         if not self.unusable:
             path.unlink() if path.exists() else None
@@ -164,7 +164,7 @@ class Report:
 
 
 def index_clips(folder: Path) -> Dict[str, str]:
-    """The videos below a folder: path without suffix -> path.
+    """Returns the videos below a folder: path without suffix -> path.
 
     Args:
         folder (Path): It need not exist.
@@ -179,7 +179,7 @@ def index_clips(folder: Path) -> Dict[str, str]:
 
 
 def write_text(path: Path, lines: Sequence[str]) -> None:
-    """Write a file at once, so that there is never a half of it."""
+    """Writes a file in one step, so that it is never incomplete."""
     temporary = path.with_name(path.name + '.tmp')
     text = ''.join(f'{line}\n' for line in lines)
     temporary.write_text(text, encoding='utf-8')

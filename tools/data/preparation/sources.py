@@ -1,4 +1,4 @@
-"""The folder with what was fetched, and the way into MMAction2's layout."""
+"""Brings a folder of fetched files into MMAction2's layout."""
 
 import re
 import zlib
@@ -16,32 +16,40 @@ from .report import Report
 
 
 class Sources:
-    """What was fetched: archives, and what is unpacked already.
+    """The fetched files: archives, and what is unpacked already.
 
     Args:
         folder (Path): The folder, which is searched as a whole.
         out (Path): The output folder.
         report (Report): Takes what is wrong with the files.
         workers (int): Archives that are unpacked at the same time.
+        limit (int, optional): Bytes that one archive may unpack to. Defaults
+            to None: see :class:`.Budget`.
 
     Attributes:
         files (list[PurePosixPath]): Paths of all files below ``folder``.
     """
 
     def __init__(
-        self, folder: Path, out: Path, report: Report, workers: int
+        self,
+        folder: Path,
+        out: Path,
+        report: Report,
+        workers: int,
+        limit: Optional[int] = None,
     ) -> None:
         self.folder = folder
         self.out = out
         self.report = report
         self.workers = workers
-        self.files = find_files(folder)
+        self.limit = limit
+        self.files = find_files(folder, report.problem)
         for path in self.files:
             if is_unfinished_download(path):
                 report.problem(f'{path} is a download that is not complete.')
 
     def archives(self, pattern: str) -> List[Archive]:
-        """Those whose name (without folders) matches a regular expression."""
+        """Returns the archives whose file name matches an expression."""
         return [
             Archive.of_file(self.folder / path, str(path))
             for path in self.files
@@ -49,7 +57,7 @@ class Sources:
         ]
 
     def place_annotations(self, route: Route, pattern: str) -> None:
-        """Copy annotation files, which are small, anew in every run.
+        """Copies annotation files, which are small, in every run.
 
         Args:
             route (callable): Path of a file -> its place below ``out``.
@@ -59,7 +67,9 @@ class Sources:
         self._unpack(self.archives(pattern), route)
 
     def place_videos(self, route: Route, archives: Iterable[Archive]) -> None:
-        """Link unpacked videos, unpack the others; go on where a run stopped.
+        """Links unpacked videos and unpacks the others.
+
+        It continues where an earlier run stopped.
 
         Args:
             route (callable): Path of a file -> its place below ``out``.
@@ -73,7 +83,7 @@ class Sources:
     def replace_videos(
         self, route: Route, archives: Iterable[Archive]
     ) -> None:
-        """The same for corrected videos, which win over those in place."""
+        """Does the same with corrected videos, which replace others."""
         link_files(self.folder, self.files, self.out, route, replace=True)
         self._unpack(archives, route)
 
@@ -83,12 +93,15 @@ class Sources:
         route: Route,
         memory: Optional[str] = None,
     ) -> None:
-        for text in unpack(archives, self.out, route, self.workers, memory):
+        problems = unpack(
+            archives, self.out, route, self.workers, memory, self.limit
+        )
+        for text in problems:
             self.report.problem(text)
 
 
 def checksum(folder: Path) -> str:
-    """Of all files directly in a folder."""
+    """Returns a checksum of the files directly in a folder."""
     value = 0
     for path in sorted(folder.iterdir()):
         if path.is_file():

@@ -14,26 +14,28 @@ Example::
     python tools/data/sthv2/prepare.py --archives ~/Downloads
 """
 
-import json
 import re
 import sys
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from preparation import (  # noqa: E402
     Archive,
     ClipList,
+    EncryptedError,
     PreparationError,
     Report,
     Sources,
+    check_name,
     finish,
     index_clips,
     is_video,
     is_wrapped,
     parse_args,
+    read_json,
     run,
     wrapped_part,
 )
@@ -58,55 +60,75 @@ Put them, or what is in them, into {{folder}}."""
 
 
 def annotation_route(path: PurePosixPath) -> Optional[str]:
-    """Where a JSON file goes: its name in MMAction2."""
+    """Returns the place of a JSON file, with its name in MMAction2."""
     match = re.fullmatch(JSON_FILE, path.name)
     return match and f'annotations/something-something-v2-{match[1]}.json'
 
 
 def video_route(path: PurePosixPath) -> Optional[str]:
-    """Where a video goes."""
+    """Returns the place of a video."""
     if is_video(path) and path.stem.isdigit():
         return f'videos/{path.stem}{path.suffix.lower()}'
     return None
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+def read_labels(path: Path) -> Dict[str, int]:
+    """Reads ``labels.json``: class -> label.
+
+    Args:
+        path (Path): The file.
 
     Raises:
-        PreparationError: If it is cut off or no JSON.
+        PreparationError: If it is another file.
     """
     try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise PreparationError(f'{path} is no JSON file: {error}') from error
+        labels = {name: int(i) for name, i in read_json(path).items()}
+        if len(set(labels.values())) < len(labels) or min(labels.values()) < 0:
+            raise ValueError('two classes have one number, or it is negative')
+        return labels
+    except (AttributeError, TypeError, ValueError) as error:
+        raise PreparationError(
+            f'{path} must hold {{"<class>": "<number>", ...}} ({error}): it '
+            'is not the official labels.json. Fetch it again.'
+        ) from error
 
 
-def clips_of(path: Path, labels: Dict[str, str]) -> List[Tuple[str, int]]:
-    """The clips of ``train.json`` or ``validation.json`` with their labels.
+def clips_of(path: Path, labels: Dict[str, int]) -> List[Tuple[str, int]]:
+    """Reads ``train.json`` or ``validation.json``: clips and labels.
 
     Args:
         path (Path): The file. A class is named by its template, in which
             brackets stand around what it leaves open.
-        labels (dict[str, str]): Class -> label, from ``labels.json``.
+        labels (dict[str, int]): Class -> label, of :func:`read_labels`.
 
     Raises:
-        PreparationError: If it names a class that is not in ``labels``.
+        PreparationError: If it is another file, or names a class that is not
+            in ``labels``.
     """
     clips = []
-    for item in read_json(path):
-        name = item['template'].replace('[', '').replace(']', '')
+    items = read_json(path)
+    for number, item in enumerate(items if isinstance(items, list) else [{}]):
+        place = f'{path}, entry {number}'
+        try:
+            clip, template = str(item['id']), str(item['template'])
+        except (KeyError, TypeError):
+            raise PreparationError(
+                f'{place} must be {{"id": ..., "template": ...}}: it is not '
+                'the official train.json or validation.json of '
+                'Something-Something V2. Fetch it again.'
+            ) from None
+        name = template.replace('[', '').replace(']', '')
         if name not in labels:
             raise PreparationError(
-                f'{path}, clip {item["id"]}: there is no class {name!r} in '
+                f'{path}, clip {clip}: there is no class {name!r} in '
                 'labels.json.'
             )
-        clips.append((str(item['id']), int(labels[name])))
+        clips.append((check_name(clip, 'id', place), labels[name]))
     return clips
 
 
 def video_archives(sources: Sources, report: Report) -> List[Archive]:
-    """The archives with videos; the parts of one make one archive.
+    """Returns the archives with videos; all parts make one archive.
 
     Args:
         sources (Sources): What was fetched.
@@ -127,6 +149,8 @@ def video_archives(sources: Sources, report: Report) -> List[Archive]:
             continue
         try:
             sizes[number] = part_size(parts[number])
+        except EncryptedError as error:
+            report.problem(str(error))
         except zipfile.BadZipFile as error:
             report.problem(
                 f'{parts[number].name} is damaged or was not downloaded '
@@ -148,15 +172,15 @@ def video_archives(sources: Sources, report: Report) -> List[Archive]:
 
 
 def part_size(path: Path) -> int:
-    """Bytes of a part, without the ZIP file around it."""
+    """Returns the bytes of a part, without the ZIP file around it."""
     if not is_wrapped(path):
         return path.stat().st_size
     with zipfile.ZipFile(path) as archive:
-        return wrapped_part(archive).file_size
+        return wrapped_part(archive, path.name).file_size
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Unpack, check, write the lists."""
+    """Unpacks and checks the clips, and writes the lists."""
     args = parse_args(
         'Prepare Something-Something V2.', 'sthv2', argv, can_download=False
     )
@@ -164,7 +188,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if args.download:
         raise PreparationError(f'Nothing can be downloaded here.\n{fetch}')
     report = Report(args.out)
-    sources = Sources(args.archives, args.out, report, args.workers)
+    sources = Sources(
+        args.archives, args.out, report, args.workers, args.max_unpacked
+    )
     sources.place_annotations(annotation_route, LABEL_ARCHIVE)
     files = {
         name: args.out / f'annotations/something-something-v2-{name}.json'
@@ -175,7 +201,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             raise PreparationError(
                 f'There is no {name}.json in {args.archives}.\n{fetch}'
             )
-    labels = read_json(files['labels'])
+    labels = read_labels(files['labels'])
     clips = dict(
         train=clips_of(files['train'], labels),
         val=clips_of(files['validation'], labels),

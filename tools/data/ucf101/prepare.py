@@ -22,11 +22,13 @@ from preparation import (  # noqa: E402
     PreparationError,
     Report,
     Sources,
+    check_name,
     class_folder_route,
     download_files,
     finish,
     index_clips,
     parse_args,
+    read_lines,
     run,
     without_spaces,
 )
@@ -36,6 +38,7 @@ CLIPS = 13320
 TRAIN = {1: 9537, 2: 9586, 3: 9624}
 VIDEO_ARCHIVE = 'UCF101.rar'
 VIDEO_ARCHIVE_BYTES = 6_932_971_618
+CLASSES_FILE = 'classInd.txt'
 ANNOTATION_FILE = r'classInd\.txt|(train|test)list0[123]\.txt'
 # Ours -> the official name.
 PARTS = dict(train='train', val='test')
@@ -55,20 +58,36 @@ Put them, or what is in them, into {folder}, or run again with --download."""
 
 
 def annotation_route(path: PurePosixPath) -> Optional[str]:
-    """Where a split file goes."""
+    """Returns the place of a split file."""
     if re.fullmatch(ANNOTATION_FILE, path.name):
         return f'annotations/{path.name}'
     return None
 
 
 def read_classes(folder: Path) -> Dict[str, int]:
-    """Class name -> label, from ``classInd.txt``, which counts from 1."""
-    rows = (folder / 'classInd.txt').read_text().split()
-    return {name: int(i) - 1 for i, name in zip(rows[::2], rows[1::2])}
+    """Reads ``classInd.txt``, which counts from 1: class -> label.
+
+    Args:
+        folder (Path): Where it is.
+
+    Raises:
+        PreparationError: If a line is not ``<number> <class>``, or the
+            numbers are not 1, 2, 3 and so on.
+    """
+    labels = {}
+    for number, (place, line) in enumerate(read_lines(folder / CLASSES_FILE)):
+        found, _, name = line.strip().partition(' ')
+        if found != str(number + 1) or name.strip() in ('', *labels):
+            raise PreparationError(
+                f'{place} is {line!r}, not "{number + 1} <class>": it is not '
+                'the official classInd.txt. Fetch it again.'
+            )
+        labels[check_name(name.strip(), 'class', place)] = number
+    return labels
 
 
 def read_list(path: Path, labels: Dict[str, int]) -> List[Tuple[str, int]]:
-    """The clips of a list with their labels.
+    """Reads the clips of a list with their labels.
 
     Args:
         path (Path): ``trainlist01.txt`` or the like.
@@ -78,29 +97,31 @@ def read_list(path: Path, labels: Dict[str, int]) -> List[Tuple[str, int]]:
         PreparationError: If its labels are not those of ``classInd.txt``.
     """
     clips = []
-    for row, line in enumerate(path.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
+    for place, line in read_lines(path):
         name, number = re.fullmatch(r'(.+?)(?:\s+(\d+))?\s*', line).groups()
         clip = PurePosixPath(without_spaces(name)).with_suffix('')
-        label = labels.get(clip.parent.name)
+        label = labels.get(str(clip.parent))
         if label is None or number not in (None, str(label + 1)):
             raise PreparationError(
-                f'{path}, line {row}: {line!r} does not agree with '
-                'classInd.txt.'
+                f'{place}: {line!r} does not agree with classInd.txt. It must '
+                'be "<class>/<clip>.avi", with the number of the class or '
+                'without.'
             )
+        check_name(clip.name, 'clip', place)
         clips.append((str(clip), label))
     return clips
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Fetch, unpack, check, write the lists."""
+    """Fetches, unpacks and checks the clips, and writes the lists."""
     args = parse_args('Prepare UCF101.', 'ucf101', argv)
     if args.download:
         fetch = FETCH.format(folder=args.archives)
         download_files(URLS, args.archives, fetch)
     report = Report(args.out)
-    sources = Sources(args.archives, args.out, report, args.workers)
+    sources = Sources(
+        args.archives, args.out, report, args.workers, args.max_unpacked
+    )
     sources.place_annotations(
         annotation_route, r'UCF101TrainTestSplits-RecognitionTask\.zip'
     )
@@ -110,7 +131,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         for number in TRAIN
         for part, official in PARTS.items()
     }
-    for path in (annotations / 'classInd.txt', *files.values()):
+    for path in (annotations / CLASSES_FILE, *files.values()):
         if not path.is_file():
             raise PreparationError(
                 f'There is no {path.name} in {args.archives}.\n'
