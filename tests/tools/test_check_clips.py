@@ -194,7 +194,7 @@ def test_the_report_of_something_else_is_left_alone(checked, tmp_path):
     table = tmp_path / 'table.csv'
     table.write_text('name,score\nx,1\n')
     done = run(folder, '--out', str(table))
-    assert 'is no report of check_clips.py' in done.stdout
+    assert 'is not a report of check_clips.py' in done.stdout
     assert table.read_text() == 'name,score\nx,1\n'
 
 
