@@ -9,6 +9,14 @@ from mmaction.datasets import VideoDataset
 from mmaction.registry import DATASETS
 from mmengine.logging import print_log
 
+from .annotation_list import (
+    label_problems,
+    list_file_problem,
+    read_clip_list,
+    refuse_special_file,
+    summary,
+)
+
 # What decord, PyAV (OSError) and OpenCV raise on files they cannot decode.
 UNREADABLE = (DECORDError, RuntimeError, OSError, IndexError)
 
@@ -18,23 +26,40 @@ class CheckedVideoDataset(VideoDataset):
     """MMAction2's ``VideoDataset``, with its inputs checked.
 
     An annotation file that is missing, empty or malformed ends the run when
-    the data set is built. A clip that cannot be read in training is replaced
-    by another, with its name in the log, up to a limit; in a test it ends
-    the run, with its name. Every sample says which it is
-    (``metainfo['sample_idx']``), for losses that remember samples (CRD).
+    the data set is built, with the numbers of the wrong lines. Blank lines
+    and a byte-order mark are ignored. A label of -1 in a training list means
+    "unlabelled"; a validation or test list must not hold one.
+
+    A clip that cannot be read in training is replaced by another, with its
+    name in the log, up to a limit; in a test it ends the run, with its name.
+    Every sample carries its index (``metainfo['sample_idx']``), for losses
+    that remember samples (CRD).
 
     Args:
-        max_unreadable (int): So many different clips may be unreadable (in
-            each process of a distributed run). Defaults to 10.
-        **kwargs: Those of ``VideoDataset``.
+        max_unreadable (int): Number of different clips that may be
+            unreadable (in each process of a distributed run). Defaults to
+            10.
+        max_unreadable_share (float): Share of the clips that may be
+            unreadable; one clip always may. The smaller of both limits
+            counts. Defaults to 0.2.
+        **kwargs: Arguments of ``VideoDataset``. With ``num_classes`` the
+            labels are compared with it.
 
     Raises:
         FileNotFoundError: If there is no annotation file.
-        ValueError: If it holds no clip, or a line is not ``path label``.
+        ValueError: If it holds no clip, a line is not ``path label``, or a
+            label is out of range.
     """
 
-    def __init__(self, *args, max_unreadable: int = 10, **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        max_unreadable: int = 10,
+        max_unreadable_share: float = 0.2,
+        **kwargs,
+    ) -> None:
         self.max_unreadable = max_unreadable
+        self.max_unreadable_share = max_unreadable_share
         super().__init__(*args, **kwargs)
         # In shared memory: all workers of the data loader count together.
         self._unreadable = torch.zeros(
@@ -47,32 +72,48 @@ class CheckedVideoDataset(VideoDataset):
         return f'{loader}: ann_file={self.ann_file!r}'
 
     def load_data_list(self) -> List[dict]:
-        """Load the annotation file: one ``path label`` a line."""
-        if not osp.isfile(self.ann_file):
-            raise FileNotFoundError(
-                f'{self._key} does not exist. It must list one "path label" '
-                'a line, paths relative to data_prefix.video.'
-            )
-        try:
-            data_list = super().load_data_list()
-        except ValueError as error:
+        """Loads the annotation file: one ``path label`` per line."""
+        self._check_file()
+        if self.multi_class and self.num_classes is None:
+            loader = self._key.split(':')[0]
             raise ValueError(
-                f'{self._key}: a line is not "path{self.delimiter}label" with '
-                f'an integer label ({error}). For paths with spaces set '
-                "dataset.delimiter, e.g. to ','."
-            ) from error
-        if not data_list:
-            raise ValueError(f'{self._key} is empty: no clip to work with.')
-        return data_list
+                f'{loader}.dataset.num_classes is missing; multi_class=True '
+                'needs the number of classes.'
+            )
+        clips, problems = read_clip_list(
+            self.ann_file, self.delimiter, self.multi_class
+        )
+        if not problems:
+            problems = label_problems(
+                clips, self.num_classes, training=not self.test_mode
+            )
+        if problems:
+            raise ValueError(f'{self._key}: {summary(problems)}')
+        folder = self.data_prefix.get('video')
+        return [
+            dict(
+                filename=osp.join(folder, clip.path) if folder else clip.path,
+                label=list(clip.labels)
+                if self.multi_class
+                else clip.labels[0],
+            )
+            for clip in clips
+        ]
+
+    def _check_file(self) -> None:
+        problem = list_file_problem(self.ann_file)
+        if problem is not None:
+            raise FileNotFoundError(f'{self._key} {problem}')
 
     def prepare_data(self, idx: int) -> Any:
-        """Run the pipeline; None for an unreadable clip in training.
+        """Runs the pipeline; None for an unreadable clip in training.
 
         Raises:
             RuntimeError: For an unreadable clip in a test, or one too many
                 in training.
         """
         try:
+            refuse_special_file(self.get_data_info(idx)['filename'])
             data = super().prepare_data(idx)
             data['data_samples'].set_metainfo(dict(sample_idx=idx))
             return data
@@ -94,9 +135,14 @@ class CheckedVideoDataset(VideoDataset):
 
     def _check_limit(self) -> None:
         bad = self._unreadable.nonzero().flatten().tolist()
-        if len(bad) > self.max_unreadable:
+        share = max(1, int(self.max_unreadable_share * len(self)))
+        if len(bad) > min(self.max_unreadable, share):
             names = [self.get_data_info(i)['filename'] for i in bad]
             raise RuntimeError(
-                f'{len(bad)} clips of {self.ann_file} cannot be read, more '
-                f'than max_unreadable={self.max_unreadable}: {names[:20]}'
+                f'{len(bad)} of the {len(self)} clips of {self.ann_file} '
+                'cannot be read, more than max_unreadable='
+                f'{self.max_unreadable} clips or max_unreadable_share='
+                f'{self.max_unreadable_share} allow: {names[:20]}. Check '
+                'data_prefix.video, and the clips with '
+                'tools/data/check_clips.py.'
             )

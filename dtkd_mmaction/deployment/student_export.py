@@ -98,6 +98,7 @@ def student_config(config: Config, part: str = 'student') -> Config:
     if dataset.get('type') == 'CheckedVideoDataset':
         dataset = dict(dataset, type='VideoDataset')
         dataset.pop('max_unreadable', None)
+        dataset.pop('max_unreadable_share', None)
         sections['test_dataloader'] = dict(
             sections['test_dataloader'], dataset=dataset
         )
