@@ -1,40 +1,38 @@
-"""Chooses the memory layout in which the student trains fastest."""
+"""Trains 3-D convolutions in the memory layout that is faster."""
 
 import copy
-import time
-from statistics import median
-from typing import Callable, Dict, List
+from typing import Optional
 
 import torch
 import torch.nn as nn
 from mmaction.registry import HOOKS
-from mmengine.dataset import pseudo_collate
-from mmengine.dist import broadcast_object_list
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import (
+    MMSeparateDistributedDataParallel,
+    is_model_wrapper,
+)
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
-from ..datasets.keyed_views import keyed_generators
+from ..datasets.keyed_views import KeyedViewDataset, keyed_generators
 from ..recognizers.tapped_recognizer import model_inputs
-from ..teachers.speedups import to_channels_last
+from ..teachers.speedups import prefers_channels_last, to_channels_last
 
 LAYOUTS = ('auto', 'stock', 'channels_last')
-# The other layout must be this much faster: a choice that noise could turn
-# would make two runs differ in their last bits.
-CLEARLY_FASTER = 0.9
-ROUNDS = 3
-CLIPS = 4  # of a trial step; one alone selects other kernels
+TRIAL_CLIPS = 2  # BatchNorm cannot normalise a single value
 
 
 @HOOKS.register_module()
 class FastStudentHook(Hook):
-    """Trains the model's 3-D convolutions in the layout that is faster here.
+    """Trains the model's 3-D convolutions in the faster memory layout.
 
-    On a CPU channels-last is nearly twice as fast for X3D, on a GPU it
-    depends on the card, so ``'auto'`` times a few steps of a copy before the
-    first one. A resumed run keeps the layout of the run before, so that it
-    goes on exactly. Values, state dict and export stay what they are. Works
-    for a distiller's student and for a recognizer that is trained alone.
+    ``'auto'`` takes channels-last for a 3-D CNN on a CPU and the stock layout
+    otherwise. It is a rule and no measurement, so repeated runs are equal bit
+    for bit. All processes use one layout, and a resumed run keeps the layout
+    of its checkpoint. Values, state dict and export do not depend on the
+    layout. The hook serves a distiller's student and a recognizer that is
+    trained alone.
 
     Args:
         layout (str): ``'auto'``, ``'stock'`` or ``'channels_last'``.
@@ -55,7 +53,12 @@ class FastStudentHook(Hook):
         self.compile = compile
 
     def before_train(self, runner) -> None:
-        """Choose, and convert the weights."""
+        """Chooses the layout and converts the weights.
+
+        Raises:
+            ValueError: For ``layout='channels_last'`` in a model wrapper that
+                stores the weights in a layout of its own.
+        """
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         student = getattr(model, 'student', model)
@@ -65,83 +68,115 @@ class FastStudentHook(Hook):
             if layout == 'auto' and 'student_layout' in hub.runtime_info:
                 layout = hub.get_info('student_layout')
             elif layout == 'auto':
-                layout = self._fastest(runner, model, student)
+                layout = choose_layout(runner, model, student)
             hub.update_info('student_layout', layout)
             if layout == 'channels_last':
-                to_channels_last(student)
+                self._convert(runner, student)
         if self.compile:
             # A tap's hooks differ from call to call.
             torch._dynamo.config.skip_nnmodule_hook_guards = False
             student.backbone.compile()
 
-    def _fastest(self, runner, model: nn.Module, student: nn.Module) -> str:
-        inputs = trial_inputs(runner, model, student)
-
-        def step_of(layout: str) -> Callable[[], None]:
-            trial = copy.deepcopy(student).train()
-            if layout == 'channels_last':
-                to_channels_last(trial)
-
-            def step() -> None:
-                with runner.optim_wrapper.optim_context(trial):
-                    scores = trial.extract_feat(inputs, stage='head')[0]
-                    loss = scores.float().square().mean()
-                loss.backward()
-
-            return step
-
-        with keyed_generators([0]):
-            try:
-                step_of('channels_last')()
-            except RuntimeError as error:  # such as `view` of a tensor
-                runner.logger.info(
-                    f'The model cannot be channels-last: {error}'
-                )
-                return 'stock'
-            seconds = time_in_turn(
-                {name: step_of(name) for name in LAYOUTS[1:]}, ROUNDS
+    def _convert(self, runner, student: nn.Module) -> None:
+        if not can_convert(runner.model):
+            raise ValueError(
+                "FastStudentHook(layout='channels_last'): found the model "
+                f'wrapper {type(runner.model).__name__}, expected '
+                "MMDistributedDataParallel. Set layout='stock'."
             )
-        ratio = seconds['channels_last'] / seconds['stock']
-        layout = 'channels_last' if ratio < CLEARLY_FASTER else 'stock'
-        runner.logger.info(
-            f'A training step in channels-last takes {ratio:.2f} of the '
-            f'time in the stock layout: {layout} it is.'
-        )
-        chosen = [layout]  # all processes take the first one's
-        broadcast_object_list(chosen)
-        return chosen[0]
+        to_channels_last(student)
+        if is_model_wrapper(runner.model):
+            wrap_again(runner)
+
+
+def can_convert(model: nn.Module) -> bool:
+    """Whether weights may change their strides inside a model wrapper."""
+    return not is_model_wrapper(model) or (
+        isinstance(model, DistributedDataParallel)
+        and not isinstance(model, MMSeparateDistributedDataParallel)
+    )
+
+
+def wrap_again(runner) -> None:
+    """Wraps the runner's model in DistributedDataParallel once more.
+
+    DDP lays out its gradient buckets by the weights' strides when it is
+    built. With other strides afterwards it hands back gradients whose values
+    are in another order.
+    """
+    wrapper = runner.model
+    runner.model = runner.wrap_model(
+        runner.cfg.get('model_wrapper_cfg'), wrapper.module
+    )
+    if 'train_step' in vars(wrapper):  # compiled by `cfg.compile`
+        runner._maybe_compile('train_step')
+
+
+def choose_layout(runner, model: nn.Module, student: nn.Module) -> str:
+    """Chooses the layout of a run, the same in all processes.
+
+    Args:
+        runner (Runner): Of the training.
+        model (nn.Module): Without its wrapper: a distiller or a recognizer.
+        student (nn.Module): The recognizer that trains.
+    """
+    problem = None
+    prefers = prefers_channels_last(student) and can_convert(runner.model)
+    if prefers:
+        problem = channels_last_problem(runner, model, student)
+        if problem is not None:
+            runner.logger.info(
+                f'The student cannot train in channels-last ({problem}).'
+            )
+    agreed = torch.tensor(int(prefers and problem is None))
+    all_reduce(agreed, 'min')
+    layout = 'channels_last' if agreed else 'stock'
+    runner.logger.info(f'The student trains in the {layout} memory layout.')
+    return layout
+
+
+def channels_last_problem(
+    runner, model: nn.Module, student: nn.Module
+) -> Optional[str]:
+    """Finds out why a training step fails in channels-last, on a copy.
+
+    Some modules call ``Tensor.view`` on maps, which needs the stock layout.
+    Whatever fails here in the stock layout too is reported by the training
+    itself, so every error means "stock".
+
+    Returns:
+        str, optional: None if the step works.
+    """
+    with keyed_generators([0]):
+        try:
+            inputs = trial_inputs(runner, model, student)
+            trial = copy.deepcopy(student).train()
+            to_channels_last(trial)
+            with runner.optim_wrapper.optim_context(trial):
+                scores = trial.extract_feat(inputs, stage='head')[0]
+                loss = scores.float().square().mean()
+            loss.backward()
+        except Exception as error:
+            return f'{type(error).__name__}: {error}'
+    return None
 
 
 def trial_inputs(runner, model: nn.Module, student: nn.Module) -> Tensor:
-    """What the student gets of the first training sample, several times."""
-    data = pseudo_collate([runner.train_dataloader.dataset[0]] * CLIPS)
-    inputs = model.data_preprocessor(data)['inputs']
+    """The student's inputs for the first training sample, given twice.
+
+    Args:
+        runner (Runner): Its ``train_dataloader`` gives sample and collation.
+        model (nn.Module): A distiller or a recognizer, without its wrapper.
+        student (nn.Module): The recognizer that trains.
+
+    Returns:
+        Tensor: At least :data:`TRIAL_CLIPS` clips.
+    """
+    loader = runner.train_dataloader
+    keyed = isinstance(loader.dataset, KeyedViewDataset)
+    sample = loader.dataset[(0, 0) if keyed else 0]
+    data = model.data_preprocessor(loader.collate_fn([sample] * TRIAL_CLIPS))
+    inputs = data['inputs']
     if student is model:
         return inputs
     return model_inputs(student, model.student_view, inputs)
-
-
-def time_in_turn(
-    steps: Dict[str, Callable[[], None]], rounds: int
-) -> Dict[str, float]:
-    """Median seconds of each of some functions, called in turn.
-
-    Args:
-        steps (dict[str, callable]): Each is called once more, first.
-        rounds (int): Calls of each that are timed.
-    """
-    seconds: Dict[str, List[float]] = {name: [] for name in steps}
-    for turn in range(rounds + 1):
-        for name, step in steps.items():
-            begun = now()
-            step()
-            if turn:
-                seconds[name].append(now() - begun)
-    return {name: median(values) for name, values in seconds.items()}
-
-
-def now() -> float:
-    """Seconds, after all that was launched on a GPU is done."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()

@@ -9,7 +9,7 @@ from .rewrite import Undo
 
 
 def to_channels_last(model: nn.Module) -> List[Undo]:
-    """Lay out the weights of all 3-D convolutions channels-last.
+    """Lays out the weights of all 3-D convolutions channels-last.
 
     Their outputs follow. ``model.to(memory_format=...)`` would not do: it
     converts every five-dimensional tensor of a recognizer, and raises.
@@ -31,16 +31,20 @@ def to_channels_last(model: nn.Module) -> List[Undo]:
     return undo
 
 
-def channels_last(model: nn.Module) -> List[Undo]:
-    """As :func:`to_channels_last`, for a CNN on the CPU.
+def prefers_channels_last(model: nn.Module) -> bool:
+    """Whether channels-last is the faster layout by rule.
 
-    On a GPU it depends on the card and is left alone. A rule and no
-    measurement, so that a run that is repeated or resumed is the same run.
+    It is for a 3-D CNN on a CPU. On a GPU the faster layout depends on the
+    card, so the rule keeps the stock layout. A rule and no measurement, so
+    that a run that is repeated or resumed is the same run.
     """
     # A head may be wider than the backbone of a small model.
     parameters = list(model.backbone.parameters())
     convolved = sum(p.numel() for p in parameters if p.ndim == 5)
     is_cnn = 2 * convolved > sum(p.numel() for p in parameters)
-    if is_cnn and parameters[0].device.type == 'cpu':
-        return to_channels_last(model)
-    return []
+    return is_cnn and parameters[0].device.type == 'cpu'
+
+
+def channels_last(model: nn.Module) -> List[Undo]:
+    """Lays out a model channels-last where that is faster by rule."""
+    return to_channels_last(model) if prefers_channels_last(model) else []

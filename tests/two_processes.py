@@ -1,0 +1,60 @@
+"""Runs a function in several forked processes that form one process group."""
+
+import gc
+import os
+import socket
+import sys
+from multiprocessing import get_context
+
+import torch
+
+
+def free_port() -> int:
+    """A port that nobody listens to."""
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+def start_ranks(function, arguments=(), ranks=2, log=os.devnull):
+    """Starts ``function(*arguments)`` in every rank and returns at once.
+
+    Each has the environment that ``torchrun`` would give it, for
+    ``launcher='pytorch'``. Forked, because imports would take most of the
+    time otherwise. Output goes to ``{log}.{rank}``.
+    """
+    port = free_port()
+
+    def child(rank):
+        os.environ.update(
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE=str(ranks),
+            MASTER_ADDR='127.0.0.1',
+            MASTER_PORT=str(port),
+        )
+        path = log if log == os.devnull else f'{log}.{rank}'
+        sys.stdout = sys.stderr = open(path, 'a', 1)
+        torch.set_num_threads(1)
+        gc.freeze()  # MMEngine's data sets collect garbage: now quickly
+        function(*arguments)
+
+    context = get_context('fork')
+    processes = [
+        context.Process(target=child, args=(rank,)) for rank in range(ranks)
+    ]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def join(processes, seconds=60):
+    """Exit codes; processes that do not end in time are killed and fail."""
+    for process in processes:
+        process.join(seconds)
+    late = [process for process in processes if process.is_alive()]
+    for process in late:
+        process.kill()
+        process.join()
+    assert not late, f'{len(late)} processes did not end.'
+    return [process.exitcode for process in processes]
