@@ -8,9 +8,7 @@ what a teacher says of a view can be computed once and kept.
 
 import hashlib
 import json
-import os
 import os.path as osp
-import pickle
 import random
 from contextlib import contextmanager
 from typing import Any, Iterator, Optional, Sequence, Tuple, Union
@@ -21,6 +19,7 @@ from mmaction.registry import DATA_SAMPLERS, DATASETS
 from mmengine.dataset import BaseDataset, DefaultSampler
 
 from .clips_digest import clips_digest, decoder_versions
+from .kept_views import KeptViews
 
 # So many other samples are tried in place of an unreadable one.
 MAX_REPLACEMENTS = 100
@@ -76,8 +75,9 @@ class KeyedViewDataset:
         kept_in (str, optional): Folder where views are kept as they left
             the pipeline, so that later epochs and other runs need not
             decode again; a training clip of 16 x 224 x 224 takes 2.4 MB a
-            view. Another pipeline, seed or list has a subfolder of its own.
-            Needs ``views``.
+            view. Another pipeline, seed, list or decoder version has a
+            subfolder of its own. A damaged file is drawn again. Needs
+            ``views``.
 
     Raises:
         TypeError: If it wraps something that is not a ``BaseDataset``.
@@ -114,6 +114,7 @@ class KeyedViewDataset:
         self.seed = seed
         self.views = views
         self.folder = None
+        self._kept: Optional[KeptViews] = None
         if kept_in is not None:
             pipeline = config['pipeline']
             described = json.dumps(
@@ -124,6 +125,7 @@ class KeyedViewDataset:
             digest = hashlib.sha256(described.encode())
             digest.update(clips_digest(dataset).encode())
             self.folder = osp.join(kept_in, digest.hexdigest()[:16])
+            self._kept = KeptViews(self.folder)
 
     @property
     def metainfo(self) -> dict:
@@ -160,20 +162,14 @@ class KeyedViewDataset:
         )
 
     def _draw(self, index: int, view: int) -> Optional[dict]:
-        """A view from its file, or from the pipeline; None if unreadable."""
-        if self.folder is None:
+        """Reads a view or draws it; None if the clip is unreadable."""
+        if self._kept is None:
             return self._decode(index, view)
-        path = osp.join(self.folder, f'view_{view:03d}', f'{index:06d}.pkl')
-        if osp.isfile(path):
-            with open(path, 'rb') as file:
-                return pickle.load(file)
-        data = self._decode(index, view)
-        if data is not None:
-            os.makedirs(osp.dirname(path), exist_ok=True)
-            temporary = f'{path}.{os.getpid()}.writing'
-            with open(temporary, 'wb') as file:
-                pickle.dump(data, file, pickle.HIGHEST_PROTOCOL)
-            os.replace(temporary, path)
+        data = self._kept.read(index, view)
+        if data is None:
+            data = self._decode(index, view)
+            if data is not None:
+                self._kept.write(index, view, data)
         return data
 
     def _decode(self, index: int, view: int) -> Optional[dict]:

@@ -174,6 +174,17 @@ def test_kept_views_are_the_drawn_ones(clips, tmp_path):
     assert torch.equal(kept[1, 1]['inputs'], fresh[1, 1]['inputs'])
 
 
+def test_a_damaged_view_is_drawn_again(clips, tmp_path):
+    options = dict(views=2, kept_in=str(tmp_path))
+    wanted = build(clips, 'ab', **options)[1, 1]['inputs']
+    (path,) = tmp_path.glob('*/view_001/000001.npz')
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1000])
+    kept = build(clips, 'ab', **options)
+    assert torch.equal(kept[1, 1]['inputs'], wanted)
+    assert path.read_bytes() == whole
+
+
 def test_other_views_are_kept_apart(clips, tmp_path):
     options = dict(views=2, kept_in=str(tmp_path))
     folders = {
