@@ -1,5 +1,6 @@
 """Every config of the repository is one that MMEngine can read and build."""
 
+import collections
 import copy
 import functools
 import os.path as osp
@@ -49,6 +50,14 @@ def test_config_is_complete(path):
         assert config.get(section) is not None, section
 
 
+# Folder that a teacher is trained into -> its config.
+STAGE_ONE = {
+    parsed(path).work_dir: path
+    for path in CONFIGS
+    if path.startswith('configs/teachers/')
+}
+
+
 def parameter_shapes(model):
     recognizer = build_recognizer(Config(dict(model=model)), 'model')
     return {n: p.shape for n, p in recognizer.named_parameters()}
@@ -67,7 +76,7 @@ def test_stage_one_trains_the_models_that_stage_two_loads():
             )
             if found is None:
                 continue
-            stage_one = f'configs/{found[1]}.py'
+            stage_one = STAGE_ONE[found[0].rstrip('/')]
             key = (stage_one, spec.cfg, model.get('num_classes'))
             if key not in compared:
                 compared[key] = spec
@@ -99,6 +108,19 @@ def test_the_papers_row():
     for spec in (model.student, model.vit_teacher, model.cnn_teacher):
         assert spec.view.frames == 16
     assert model.student.checkpoint.startswith('https://')
+
+
+def test_no_two_configs_have_one_name():
+    """``mim train dtkd_mmaction NAME.py`` looks for it in the package."""
+    paths = glob(f'{ROOT}/configs/**/*.py', recursive=True)
+    names = collections.Counter(map(osp.basename, paths))
+    assert [name for name, times in names.items() if times > 1] == []
+    others = {
+        osp.basename(path)
+        for folder in ('dtkd_mmaction', 'tools')
+        for path in glob(f'{ROOT}/{folder}/**/*.py', recursive=True)
+    }
+    assert not others & set(map(osp.basename, CONFIGS))
 
 
 def test_metafiles_list_every_config():

@@ -1,6 +1,7 @@
 # Table 1, row MoViNet-A2: from MViTv2-S and MoViNet-A2 on HMDB51.
-# Stage one first: configs/teachers/{mvitv2_s,movinet_a2}_hmdb51.py.
-# Its weights: tools/convert/movinet_from_pytorch_port.py.
+# Train the teachers first: configs/teachers/mvitv2_s_hmdb51.py and
+# configs/teachers/movinet_a2_hmdb51_alone.py. The weights of MoViNet-A2 come
+# from tools/convert/movinet_from_pytorch_port.py.
 _base_ = [
     '../_base_/datasets/hmdb51.py',
     '../_base_/schedules/sgd_50e.py',

@@ -1,6 +1,7 @@
 # Table 4, row MoViNet-A2: from MViTv2-S and MoViNet-A2 on Something-Something
-# V2. Stage one first: configs/teachers/movinet_a2_ssv2.py. The ViT is a
-# published one. Its weights: tools/convert/movinet_from_pytorch_port.py.
+# V2. Train the CNN teacher first: configs/teachers/movinet_a2_ssv2_alone.py.
+# The ViT is a published one. The weights of MoViNet-A2 come from
+# tools/convert/movinet_from_pytorch_port.py.
 _base_ = [
     '../_base_/datasets/sthv2.py',
     '../_base_/schedules/sgd_50e.py',

@@ -1,6 +1,6 @@
 # Table 2, rows SlowFast-R50: from MViTv2-S and SlowFast-R50 on EPIC-
-# KITCHENS-100. Stage one first:
-# configs/teachers/{mvitv2_s,slowfast_r50}_epic.py.
+# KITCHENS-100. Train the teachers first: configs/teachers/mvitv2_s_epic.py and
+# configs/teachers/slowfast_r50_epic_alone.py.
 _base_ = [
     '../_base_/datasets/epic_kitchens.py',
     '../_base_/schedules/sgd_50e.py',

@@ -1,5 +1,6 @@
 # Table 1, row SlowFast-R50: from MViTv2-S and SlowFast-R50 on HMDB51.
-# Stage one first: configs/teachers/{mvitv2_s,slowfast_r50}_hmdb51.py.
+# Train the teachers first: configs/teachers/mvitv2_s_hmdb51.py and
+# configs/teachers/slowfast_r50_hmdb51_alone.py.
 _base_ = [
     '../_base_/datasets/hmdb51.py',
     '../_base_/schedules/sgd_50e.py',

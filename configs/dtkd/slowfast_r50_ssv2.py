@@ -1,6 +1,6 @@
 # Table 4, row SlowFast-R50: from MViTv2-S and SlowFast-R50 on Something-
-# Something V2. Stage one first: configs/teachers/slowfast_r50_ssv2.py. The ViT
-# is a published one.
+# Something V2. Train the CNN teacher first:
+# configs/teachers/slowfast_r50_ssv2_alone.py. The ViT is a published one.
 _base_ = [
     '../_base_/datasets/sthv2.py',
     '../_base_/schedules/sgd_50e.py',

@@ -1,5 +1,6 @@
 # Table 1, row X3D-S: X3D-S from MViTv2-S and X3D-M on HMDB51.
-# Stage one first: configs/teachers/{mvitv2_s,x3d_m}_hmdb51.py.
+# Train the teachers first: configs/teachers/mvitv2_s_hmdb51.py and
+# configs/teachers/x3d_m_hmdb51.py.
 _base_ = [
     '../_base_/datasets/hmdb51_eval160.py',
     '../_base_/schedules/sgd_50e.py',

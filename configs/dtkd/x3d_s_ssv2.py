@@ -1,5 +1,6 @@
 # Table 4, row X3D-S: from MViTv2-S and X3D-S on Something-Something V2.
-# Stage one first: configs/teachers/x3d_s_ssv2.py. The ViT is a published one.
+# Train the CNN teacher first: configs/teachers/x3d_s_ssv2_alone.py. The ViT is
+# a published one.
 _base_ = [
     '../_base_/datasets/sthv2_eval160.py',
     '../_base_/schedules/sgd_50e.py',

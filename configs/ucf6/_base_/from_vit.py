@@ -1,5 +1,5 @@
 # One teacher, the ViT; the losses are named by the config that inherits this.
-_base_ = '../dtkd.py'
+_base_ = '../ucf6_dtkd.py'
 
 model = dict(
     _delete_=True,

@@ -7,7 +7,8 @@ _base_ = [
     '../_base_/schedules/sgd_50e.py',
     '../_base_/default_runtime.py',
 ]
-work_dir = 'work_dirs/teachers/{{ fileBasenameNoExtension }}'
+# Where distillation configs look for it.
+work_dir = 'work_dirs/teachers/movinet_a2_ssv2'
 
 model = dict(cls_head=dict(num_classes=174))
 load_from = 'checkpoints/movinet_a2_base.pth'

@@ -1,4 +1,4 @@
 # Without the structure discrepancy branch: DATW and relations.
-_base_ = './dtkd.py'
+_base_ = './ucf6_dtkd.py'
 
 model = dict(loss_sd=None)

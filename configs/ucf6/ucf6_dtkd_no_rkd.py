@@ -1,4 +1,4 @@
 # Without relations.
-_base_ = './dtkd.py'
+_base_ = './ucf6_dtkd.py'
 
 model = dict(loss_rkd=None)

@@ -1,4 +1,4 @@
 # Weighted logits alone.
-_base_ = './dtkd.py'
+_base_ = './ucf6_dtkd.py'
 
 model = dict(loss_sd=None, loss_rkd=None)

@@ -1,5 +1,5 @@
 # KD from the CNN teacher.
-_base_ = './kd.py'
+_base_ = './ucf6_kd.py'
 
 model = dict(
     teacher=dict(

@@ -6,7 +6,8 @@ _base_ = [
     '../_base_/schedules/sgd_50e.py',
     '../_base_/default_runtime.py',
 ]
-work_dir = 'work_dirs/teachers/{{ fileBasenameNoExtension }}'
+# Where distillation configs look for it.
+work_dir = 'work_dirs/teachers/slowfast_r50_epic'
 
 model = dict(
     cls_head=dict(

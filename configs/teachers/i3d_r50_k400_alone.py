@@ -5,6 +5,7 @@ _base_ = [
     '../_base_/schedules/sgd_50e.py',
     '../_base_/default_runtime.py',
 ]
-work_dir = 'work_dirs/teachers/{{ fileBasenameNoExtension }}'
+# Where distillation configs look for it.
+work_dir = 'work_dirs/teachers/i3d_r50_k400'
 
 model = dict(cls_head=dict(num_classes=400))

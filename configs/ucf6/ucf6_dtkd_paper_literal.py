@@ -1,4 +1,4 @@
 # The equations as printed.
-_base_ = './dtkd.py'
+_base_ = './ucf6_dtkd.py'
 
 model = dict(preset='paper_literal')

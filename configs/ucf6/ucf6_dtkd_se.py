@@ -1,4 +1,4 @@
 # The branch with squeeze-excitation alone.
-_base_ = './dtkd.py'
+_base_ = './ucf6_dtkd.py'
 
 model = dict(branch=dict(use_nonlocal=False))
