@@ -1,0 +1,1 @@
+"""Reading and converting published weights (``pretrained_teachers.py``)."""

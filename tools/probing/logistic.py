@@ -1,0 +1,157 @@
+"""Multinomial logistic regression with L2 regularisation."""
+
+from typing import List, NamedTuple, Optional, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MAX_ITERATIONS = 1000
+# Largest gradient at which L-BFGS stops.
+GRADIENT_TOLERANCE = 1e-6
+
+
+class LinearClassifier(NamedTuple):
+    """A linear layer: weight (N, D) and bias (N,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Computes logits (..., N) of features (..., D)."""
+        return F.linear(features, self.weight, self.bias)
+
+
+class Standardiser(NamedTuple):
+    """Subtracts means (D,) and divides by standard deviations (D,)."""
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> 'Standardiser':
+        """Measures features (n, D). A constant feature becomes zero."""
+        std = features.std(dim=0, unbiased=False)
+        std = torch.where(std > 1e-6 * std.max(), std, torch.inf)
+        return cls(features.mean(dim=0), std)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Standardises features (..., D)."""
+        return (features - self.mean) / self.std
+
+    def absorb(self, classifier: LinearClassifier) -> LinearClassifier:
+        """Returns the classifier that takes features as they were."""
+        weight = classifier.weight / self.std
+        return LinearClassifier(weight, classifier.bias - weight @ self.mean)
+
+
+def fit(
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    strength: float,
+    start: Optional[LinearClassifier] = None,
+) -> LinearClassifier:
+    """Minimises mean cross entropy + strength / 2 * ||weight||^2.
+
+    Args:
+        features (Tensor): (n, D), about standardised.
+        labels (Tensor): (n,), from 0 to N - 1.
+        num_classes (int): N.
+        strength (float): Strength of the regularisation.
+        start (LinearClassifier, optional): Where to begin. Defaults to zero.
+
+    Returns:
+        LinearClassifier: The minimum, found by L-BFGS.
+    """
+    if start is None:
+        start = LinearClassifier(
+            features.new_zeros(num_classes, features.shape[1]),
+            features.new_zeros(num_classes),
+        )
+    found = LinearClassifier(*(p.clone().requires_grad_() for p in start))
+    optimizer = torch.optim.LBFGS(
+        list(found),
+        max_iter=MAX_ITERATIONS,
+        history_size=20,
+        tolerance_grad=GRADIENT_TOLERANCE,
+        tolerance_change=1e-12,
+        line_search_fn='strong_wolfe',
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(found.logits(features), labels)
+        loss = loss + strength / 2 * found.weight.square().sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    return LinearClassifier(*(p.detach() for p in found))
+
+
+def log_loss(logits: Tensor, labels: Tensor) -> float:
+    """Computes the mean negative log-likelihood of logits (n, N)."""
+    return float(F.cross_entropy(logits, labels))
+
+
+class Validation(NamedTuple):
+    """What cross-validation measured for one strength.
+
+    Attributes:
+        strength (float): Strength of the regularisation.
+        accuracy (float): Fraction of rows classified correctly.
+        log_loss (float): Mean negative log-likelihood.
+    """
+
+    strength: float
+    accuracy: float
+    log_loss: float
+
+
+def cross_validate(
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    folds: Tensor,
+    strengths: Sequence[float],
+) -> List[Validation]:
+    """Measures strengths by cross-validation.
+
+    Each fold is predicted by a classifier that was fitted, and a
+    standardiser that was measured, on all other folds.
+
+    Args:
+        features (Tensor): (n, D).
+        labels (Tensor): (n,).
+        num_classes (int): N.
+        folds (Tensor): (n,), number of the fold of each row.
+        strengths (Sequence[float]): Strengths to measure.
+
+    Returns:
+        list[Validation]: From the largest strength to the smallest.
+    """
+    strengths = sorted(strengths, reverse=True)
+    logits = features.new_zeros(len(strengths), len(features), num_classes)
+    for fold in folds.unique():
+        held_out = folds == fold
+        standardise = Standardiser.of(features[~held_out])
+        rest = standardise(features[~held_out])
+        classifier = None
+        for i, strength in enumerate(strengths):
+            # The next weaker regularisation has its minimum nearby.
+            classifier = fit(
+                rest, labels[~held_out], num_classes, strength, classifier
+            )
+            logits[i, held_out] = classifier.logits(
+                standardise(features[held_out])
+            )
+    return [
+        Validation(
+            strength,
+            float((found.argmax(dim=1) == labels).double().mean()),
+            log_loss(found, labels),
+        )
+        for strength, found in zip(strengths, logits)
+    ]
