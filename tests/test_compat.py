@@ -1,6 +1,8 @@
 """Every repair fails here without itself, and leaves a sound stack alone."""
 
+import contextlib
 import functools
+import hashlib
 import http.server
 import importlib
 import importlib.util
@@ -21,6 +23,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import init_dist
 from mmengine.hub import get_config
+from mmengine.infer import BaseInferencer
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.optim import AmpOptimWrapper, OneCycleLR
@@ -342,6 +345,54 @@ def test_code_from_url_is_refused(tmp_path, monkeypatch, unpickler, url):
     assert osp.exists('ran')
 
 
+def test_two_urls_with_one_file_name(tmp_path, url):
+    """PyTorch's cache gave the second URL the weights of the first."""
+    for folder, value in (('a', 1.0), ('b', 2.0)):
+        (tmp_path / folder).mkdir()
+        torch.save(
+            dict(weight=torch.tensor(value)), tmp_path / folder / 'model.pth'
+        )
+    for query, value in (('a/', 1), ('b/', 2), ('a/', 1)):
+        found = _load_checkpoint(f'{url}/{query}model.pth')
+        assert found['weight'].item() == value
+
+
+def test_a_file_of_pytorchs_cache_needs_its_own_hash(tmp_path, url):
+    """Files that are there already, such as on a machine without network."""
+    cache = tmp_path / 'cache' / 'hub' / 'checkpoints'
+    cache.mkdir(parents=True)
+    torch.save(dict(weight=torch.tensor(1.0)), cache / 'model.pth')
+    digest = hashlib.sha256((cache / 'model.pth').read_bytes()).hexdigest()
+    name = f'model-{digest[:8]}.pth'
+    (cache / 'model.pth').rename(cache / name)
+    assert _load_checkpoint(f'{url}/{name}')['weight'].item() == 1
+    torch.save(dict(weight=torch.tensor(2.0)), tmp_path / name)
+    with open(cache / name, 'ab') as file:
+        file.write(b'0')
+    assert _load_checkpoint(f'{url}/{name}')['weight'].item() == 2
+
+
+def test_a_cut_download_is_not_kept(tmp_path, monkeypatch):
+    class Cuts(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            self.send_response(200)
+            self.send_header('Content-Length', '1000')
+            self.end_headers()
+            self.wfile.write(b'0' * 500)
+
+        def log_message(self, *args):
+            pass
+
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setenv('no_proxy', '*')
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Cuts) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(OSError, match='500 bytes arrived .* of 1000'):
+            _load_checkpoint(f'http://127.0.0.1:{server.server_port}/m.pth')
+        server.shutdown()
+    assert not [path for path in tmp_path.rglob('*') if path.is_file()]
+
+
 # ------------------------------------------------------------------- resuming
 class Toy(BaseModel):
     def __init__(self):
@@ -386,6 +437,43 @@ def test_resume_with_amp_and_ema(tmp_path):
     checkpoint = _load_checkpoint(path)
     assert checkpoint['meta']['epoch'] == 3
     assert 'ema_state_dict' in checkpoint
+
+
+@pytest.mark.parametrize(
+    'attack',
+    [
+        '__import__("os").system("touch ran")',
+        'model = dict(type=__import__("os").system("touch ran"))',
+        "_base_ = ['evil.py']",
+    ],
+)
+@on_cpu
+def test_a_config_in_a_checkpoint_is_not_executed(
+    tmp_path, monkeypatch, attack
+):
+    run_toy(tmp_path / 'run', 1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'evil.py').write_text('__import__("os").system("touch ran")')
+    checkpoint = _load_checkpoint('run/epoch_1.pth')
+    checkpoint['meta'].update(config=attack, cfg=attack)
+    checkpoint['message_hub']['runtime_info']['cfg'] = attack
+    torch.save(checkpoint, 'run/epoch_1.pth')
+    assert run_toy(tmp_path / 'run', 2, resume=True).iter == 4
+    with pytest.raises(ValueError, match='Cannot find the config'):
+        BaseInferencer._init_model(None, {}, 'run/epoch_1.pth')
+    assert not osp.exists('ran')
+    # The function that MMEngine calls in both places.
+    with contextlib.suppress(Exception):
+        (tmp_path / 'file.py').write_text(attack)
+        Config.fromfile('file.py')
+    assert osp.exists('ran')
+
+
+def test_the_number_of_gpus_is_still_compared(tmp_path):
+    text = 'gpu_ids = [0, 1]\nmodel = dict(a=1)\n'
+    torch.save(dict(meta=dict(config=text, cfg=text)), tmp_path / 'a.pth')
+    meta = _load_checkpoint(str(tmp_path / 'a.pth'))['meta']
+    assert meta == dict(config='gpu_ids = [0, 1]', cfg=text)
 
 
 # --------------------------------------------------------------------- the CPU

@@ -1,11 +1,13 @@
 """Repairs of reading checkpoints: weights only, errors that name the file."""
 
 import functools
+import hashlib
 import os
 import os.path as osp
 import pickle
 import re
 import types
+import urllib.request
 from _codecs import encode
 from collections import Counter
 from typing import Any, Callable, Dict, Optional
@@ -18,6 +20,22 @@ from mmengine.dist import get_dist_info
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.runner.checkpoint import CheckpointLoader
+from rich.progress import wrap_file
+
+from ..files import (
+    DamagedFileError,
+    atomic_file,
+    clear_left_overs,
+    parse_literals,
+)
+from ._patching import notice
+
+# Where MMEngine's checkpoints hold the text of a config.
+_CONFIG_TEXTS = (
+    ('meta', 'config'),
+    ('meta', 'cfg'),
+    ('message_hub', 'runtime_info', 'cfg'),
+)
 
 
 class CheckpointError(RuntimeError):
@@ -171,7 +189,7 @@ def _read_checkpoint(path: str, map_location: Any, origin: str = '') -> Any:
     """Reads a file of weights, and names it in every error."""
     name = f"'{path}'" + (f' (downloaded from {origin})' if origin else '')
     try:
-        return _weights_only_load(path, map_location)
+        checkpoint = _weights_only_load(path, map_location)
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:
@@ -201,6 +219,35 @@ def _read_checkpoint(path: str, map_location: Any, origin: str = '') -> Any:
             'resume, name an older checkpoint with --resume FILE. '
             f'[{type(error).__name__}: {text.splitlines()[0] if text else ""}]'
         ) from error
+    _drop_code(checkpoint, name)
+    return checkpoint
+
+
+def _drop_code(checkpoint: Any, name: str) -> None:
+    """Removes texts of configs that hold more than values.
+
+    MMEngine executes such a text as Python: ``Runner.resume`` does it with
+    ``meta['config']``, an inferencer without a config with ``meta['cfg']``.
+    """
+    for *parents, key in _CONFIG_TEXTS:
+        holder = checkpoint
+        for parent in parents:
+            holder = holder.get(parent) if isinstance(holder, dict) else None
+        if not isinstance(holder, dict) or key not in holder:
+            continue
+        where = f'{".".join(parents)}.{key} of checkpoint {name}'
+        try:
+            if not isinstance(holder[key], str):
+                raise DamagedFileError(f'{where} is no text.')
+            values = parse_literals(holder[key], where)
+            if '_base_' in values:
+                raise DamagedFileError(f'{where} names another file.')
+        except DamagedFileError as error:
+            del holder[key]
+            notice(f'Ignored {where}, which MMEngine would execute: {error}')
+            continue
+        if key == 'config':  # all that ``Runner.resume`` compares
+            holder[key] = f'gpu_ids = {values.get("gpu_ids")!r}'
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
@@ -242,13 +289,12 @@ def load_from_http(
         dict: The checkpoint.
     """
     folder = model_dir or osp.join(torch.hub.get_dir(), 'checkpoints')
-    path = osp.join(folder, osp.basename(urlparse(filename).path))
+    path = _cached_path(filename, folder)
 
     def download():
         if not osp.exists(path):
-            os.makedirs(folder, exist_ok=True)
-            print_log(f'Downloads {filename} to {path}', logger='current')
-            torch.hub.download_url_to_file(filename, path, progress=progress)
+            print_log(f'Downloading {filename} to {path}', logger='current')
+            _download(filename, path, progress)
 
     rank, world_size = get_dist_info()
     if rank == 0:
@@ -257,6 +303,41 @@ def load_from_http(
         torch.distributed.barrier()
         download()  # a node that does not share the folder of rank 0
     return _read_checkpoint(path, map_location, origin=filename)
+
+
+def _cached_path(url: str, folder: str) -> str:
+    """Returns where the download of a URL is kept.
+
+    PyTorch names it after the last part of the URL, so two URLs can share a
+    file. Here a hash of the URL is added, unless a file with PyTorch's name
+    is there whose own hash is in its name, as OpenMMLab publishes them.
+    """
+    name = osp.basename(urlparse(url).path)
+    stem, extension = osp.splitext(name)
+    published = osp.join(folder, name)
+    own_hash = re.search(r'[-_]([0-9a-f]{8,64})$', stem)
+    if own_hash and osp.isfile(published):
+        with open(published, 'rb') as file:
+            digest = hashlib.sha256()
+            for block in iter(lambda: file.read(1 << 20), b''):
+                digest.update(block)
+        if digest.hexdigest().startswith(own_hash[1]):
+            return published
+    url_hash = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return osp.join(folder, f'{stem}.{url_hash}{extension}')
+
+
+def _download(url: str, path: str, progress: bool) -> None:
+    clear_left_overs(osp.dirname(path))
+    request = urllib.request.Request(url, headers={'User-Agent': 'torch.hub'})
+    with urllib.request.urlopen(request) as response:
+        size = response.headers.get('Content-Length')
+        size = int(size) if size else None
+        with wrap_file(
+            response, size or 0, description=url, disable=not progress
+        ) as source, atomic_file(path, size) as file:
+            while block := source.read(1 << 20):
+                file.write(block)
 
 
 def checkpoint_loaders() -> None:
