@@ -1,10 +1,11 @@
-"""Batch in, losses out."""
+"""Distillers: models that compute the losses of one batch."""
 
 from ..recognizers.clip_view import ClipView
 from ..recognizers.feature_tap import FeatureTap
 from ..teachers.frozen_teacher import FrozenTeacher
 from .base import BaseDistiller
 from .dual_teacher import DualTeacherDistiller
+from .fusion_loss import FusionLoss
 from .loss_set import LossSet
 from .mutual_learning import MutualLearningDistiller
 from .shared_clip import SharedClipPreprocessor
@@ -17,6 +18,7 @@ __all__ = [
     'DualTeacherDistiller',
     'FeatureTap',
     'FrozenTeacher',
+    'FusionLoss',
     'LossSet',
     'MutualLearningDistiller',
     'SharedClipPreprocessor',

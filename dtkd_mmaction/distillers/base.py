@@ -1,7 +1,8 @@
-"""What every distiller shares: a student, frozen teachers, bookkeeping."""
+"""Base of all distillers: a student that learns, teachers that are frozen."""
 
+import functools
 import math
-from typing import Dict, List, Optional, Set, Tuple
+from typing import Callable, Dict, List, Optional, Set, Tuple
 
 import torch
 import torch.nn as nn
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from ..losses.options import check_ranges
 from ..recognizers.class_parts import check_same_parts, class_parts
+from ..recognizers.clip_view import model_inputs
 from ..recognizers.data_samples import view_keys
-from ..recognizers.feature_tap import FeatureTap, Recording
+from ..recognizers.feature_tap import EXTRAS, FeatureTap, Recording
 from ..recognizers.model_spec import TEACHER_KEYS, load_weights
-from ..recognizers.tapped_recognizer import build_tapped, model_inputs
+from ..recognizers.tapped_recognizer import build_tapped
 from ..teachers.cache_fingerprint import describe_teacher
 from ..teachers.frozen_teacher import FrozenTeacher
 from ..teachers.teacher_cache import TeacherCache
@@ -25,30 +27,49 @@ from .shared_clip import SharedClipPreprocessor
 TEACHER_MODES = ('eval', 'bn_eval_only')
 
 
-class BaseDistiller(BaseModel):
-    """A stock student that learns from frozen stock teachers.
+def without_autocast(method: Callable) -> Callable:
+    """Decorates a method of a distiller that computes losses in float32.
 
-    The student is the only model in here that a checkpoint, an optimizer or
-    DistributedDataParallel ever sees. Teachers are built when training
-    begins (or at the first use of :attr:`teachers`), so testing a config
-    neither builds nor downloads them.
+    Softmax, KL, quantiles and distances are not precise enough in the types
+    of mixed precision. The method's first argument is a ``Recording``.
+    """
+
+    @functools.wraps(method)
+    def wrapper(self, student, *args):
+        with torch.autocast(student.logits.device.type, enabled=False):
+            return method(self, student, *args)
+
+    return wrapper
+
+
+class BaseDistiller(BaseModel):
+    """A stock student that learns from any number of frozen stock teachers.
+
+    Checkpoints, optimizers and DistributedDataParallel see the student and
+    the losses, never a teacher. Teachers are built when training begins (or
+    at the first use of :attr:`teachers`), so testing a config neither builds
+    nor downloads them.
+
+    A subclass implements :meth:`loss` with :meth:`teach`, :meth:`learn` and
+    its losses. In its constructor it adds to :attr:`teacher_quantities` what
+    these losses read of each teacher.
 
     Args:
         student (dict): Model spec (``docs/configs.md``); its ``checkpoint``
             is the initialisation.
-        teachers (dict[str, dict]): Name of the constructor's argument ->
-            model spec.
+        teachers (dict[str, dict]): Config key below ``model``
+            (``'vit_teacher'``, ``'teachers.big'``) -> model spec.
         losses (dict[str, dict], optional): Losses of :class:`LossSet`.
         label_weight (float): Factor of the student's stock losses. Defaults
             to 1.0.
         student_transform (dict, optional): A training-only transform of the
-            raw clips that the student alone sees, such as
-            ``dict(type='ClipCorruption')``.
+            student's raw clips, such as ``dict(type='ClipCorruption')``. The
+            teachers see the clips without it.
         teacher_mode (str): ``'eval'`` or ``'bn_eval_only'``, see
             :class:`FrozenTeacher`. Defaults to ``'eval'``.
         teacher_cache (str, optional): Folder that
-            ``tools/cache_teachers.py`` has made of these teachers and this
-            data. Then no teacher is built or run.
+            ``tools/cache_teachers.py`` wrote for these teachers and this
+            data set. With a cache no teacher is built or run.
         num_classes (int, optional): Classes of all heads, if the named
             configs have others.
 
@@ -56,7 +77,12 @@ class BaseDistiller(BaseModel):
         student (nn.Module): The stock recognizer.
         student_tap (FeatureTap): Its tap.
         num_classes (int): Width of the student's logits.
-        parts (list[ClassPart]): The questions that its head answers.
+        parts (list[ClassPart]): Parts of its head, such as verb and noun.
+        teacher_specs (dict[str, dict]): Short name (``'vit'``) -> spec.
+        teacher_keys (dict[str, str]): Short name -> config key.
+        teacher_quantities (dict[str, set[str]]): Short name -> quantities
+            that the losses read of this teacher, attributes of a
+            ``Recording``. A teacher without any is not run.
     """
 
     def __init__(
@@ -76,8 +102,8 @@ class BaseDistiller(BaseModel):
                 f'{TEACHER_MODES}.'
             )
         check_ranges('model.', label_weight=label_weight)
-        for argument, spec in teachers.items():
-            FrozenTeacher.check_spec(spec, f'model.{argument}')
+        for name, spec in teachers.items():
+            FrozenTeacher.check_spec(spec, f'model.{name}')
         recognizer, view, tap = build_student(
             student, num_classes, 'model.student'
         )
@@ -107,22 +133,25 @@ class BaseDistiller(BaseModel):
                 f'{blending.num_classes} classes, its head for '
                 f'{self.num_classes}. model.num_classes sets both.'
             )
-        self.teacher_specs = teachers
+        self.teacher_keys = {short_name(n): f'model.{n}' for n in teachers}
+        self.teacher_specs = {short_name(n): s for n, s in teachers.items()}
         self.teacher_mode = teacher_mode
         self._teachers_num_classes = num_classes
         self._cache_folder = teacher_cache
         self._cache: Optional[TeacherCache] = None
         self._teachers_loaded = False
-        # Past nn.Module's registration: not in state_dict, optimizer or DDP.
+        # Not registered with nn.Module: no teacher may be in the state_dict,
+        # the optimizer or DDP.
         self.__dict__['_teachers'] = {}
-        # A TeachersAhead, where the training loop runs them ahead.
+        # A TeachersAhead, if the training loop runs them one batch ahead.
         self.teachers_ahead = None
         self.losses = LossSet(
-            losses,
-            list(map(short_name, teachers)),
-            self._tap,
-            self.parts,
+            losses, list(self.teacher_specs), self._tap, self.parts
         )
+        self.teacher_quantities: Dict[str, Set[str]] = {
+            name: self.losses.quantities_of(name)
+            for name in self.teacher_specs
+        }
         self._register_load_state_dict_pre_hook(accept_exported_student)
 
     @classmethod
@@ -134,7 +163,7 @@ class BaseDistiller(BaseModel):
 
     @property
     def teachers(self) -> Dict[str, FrozenTeacher]:
-        """Short name (``'vit'``, ``'cnn'``) -> teacher, built at first use.
+        """Teachers by short name (``'vit'``, ``'cnn'``), built at first use.
 
         Raises:
             ValueError: If a teacher cannot be built, cannot be loaded or has
@@ -163,12 +192,12 @@ class BaseDistiller(BaseModel):
             )
 
     def build_teachers(self) -> Dict[str, FrozenTeacher]:
-        """Build the teachers without their weights: shapes are known then."""
+        """Builds the teachers without their weights; shapes are known then."""
         if self._teachers:
             return self._teachers
         device = next(self.student.parameters()).device
-        for argument, spec in self.teacher_specs.items():
-            key = f'model.{argument}'
+        for name, spec in self.teacher_specs.items():
+            key = self.teacher_keys[name]
             teacher = FrozenTeacher(
                 spec, self._teachers_num_classes, key, self.teacher_mode
             )
@@ -176,7 +205,7 @@ class BaseDistiller(BaseModel):
                 raise ValueError(
                     f'{key} has {teacher.tap.num_classes} classes, '
                     f'model.student has {self.num_classes}. All models must '
-                    'tell the same classes apart: train the teacher on the '
+                    'have the same classes: train the teacher on the '
                     "student's data set (stage one) and set "
                     'model.num_classes, or cls_head.num_classes in its '
                     'cfg_options.'
@@ -187,16 +216,16 @@ class BaseDistiller(BaseModel):
                 self.parts,
             )
             teacher.recognizer.to(device)
-            self._teachers[short_name(argument)] = teacher
+            self._teachers[name] = teacher
         return self._teachers
 
     @property
     def teacher_cache(self) -> Optional[TeacherCache]:
-        """What stands in for the teachers, opened at first use.
+        """Cache that replaces the teachers, opened at first use.
 
         Raises:
-            FileNotFoundError, ValueError: If there is none, it is not whole,
-                or it was made of other teachers.
+            FileNotFoundError, ValueError: If it does not exist, is
+                incomplete or belongs to other teachers.
         """
         if self._cache is None and self._cache_folder is not None:
             self._cache = TeacherCache(
@@ -205,25 +234,18 @@ class BaseDistiller(BaseModel):
         return self._cache
 
     def describe_teachers(self) -> Dict[str, dict]:
-        """Short name -> all that a teacher's answers depend on."""
+        """Returns everything that the outputs of each teacher depend on."""
         return {
-            short_name(argument): describe_teacher(
-                spec, self._teachers_num_classes, f'model.{argument}'
+            name: describe_teacher(
+                spec, self._teachers_num_classes, self.teacher_keys[name]
             )
-            for argument, spec in self.teacher_specs.items()
-        }
-
-    def teacher_quantities(self) -> Dict[str, Set[str]]:
-        """Short name -> what the losses read of this teacher."""
-        return {
-            name: self.losses.quantities_of(name)
-            for name in map(short_name, self.teacher_specs)
+            for name, spec in self.teacher_specs.items()
         }
 
     def _tap(self, who: str) -> FeatureTap:
-        """The tap of the student or, by its short name, of a teacher.
+        """Returns the tap of ``'student'`` or of a teacher.
 
-        With a teacher cache, a :class:`CachedTap` in the teacher's place.
+        With a teacher cache, the teacher's tap is a :class:`CachedTap`.
         """
         if who == 'student':
             return self.student_tap
@@ -232,7 +254,7 @@ class BaseDistiller(BaseModel):
         return self.build_teachers()[who].tap
 
     def init_weights(self) -> None:
-        """Initialise the student, load all checkpoints, build the teachers.
+        """Initialises the student, loads checkpoints, builds the teachers.
 
         The runner calls this before the first step of a training, and never
         in a test.
@@ -246,43 +268,15 @@ class BaseDistiller(BaseModel):
 
     # One step
 
-    def student_forward(
-        self, clips: Tensor, data_samples: list
-    ) -> Tuple[dict, Recording]:
-        """The student's own loss, and what its tap saw on the way.
-
-        Args:
-            clips (Tensor): (B, 1, 3, T, H, W), raw.
-            data_samples (list): B samples with labels.
-
-        Returns:
-            tuple[dict, Recording]: Stock losses, recorded features.
-        """
-        if self.student_transform is not None:
-            clips = self.student_transform(clips)
-        inputs = model_inputs(
-            self.student, self.student_view, clips, data_samples
-        )
-        extras = self.losses.extras_of('student')
-        with self.student_tap.record(inputs, extras) as recording:
-            losses = self.student.loss(inputs, data_samples)
-        if self.label_weight != 1:
-            losses = {
-                name: value * self.label_weight if 'loss' in name else value
-                for name, value in losses.items()
-            }
-        return losses, recording
-
-    def needed_teachers(self) -> Set[str]:
-        """Short names of the teachers that a step asks."""
-        return self.losses.needed_teachers()
-
     def teach(self, clips: Tensor, data_samples: list) -> Dict[str, Recording]:
-        """What the teachers say of the shared clips.
+        """Returns the teachers' outputs for the shared clips.
+
+        Reads them from the cache, or takes those computed one batch ahead,
+        or runs the teachers.
 
         Args:
             clips (Tensor): (B, 1, 3, T, H, W), raw.
-            data_samples (list): B samples; a cache is asked for their views.
+            data_samples (list): B samples; a cache is read by their keys.
 
         Returns:
             dict[str, Recording]: By short name.
@@ -292,21 +286,61 @@ class BaseDistiller(BaseModel):
                 view_keys(data_samples), clips.device
             )
         if self.teachers_ahead is not None:
-            taught = self.teachers_ahead.take(clips)
-            if taught is not None:
-                return taught
-        return self.ask_teachers(clips)
+            outputs = self.teachers_ahead.take(clips)
+            if outputs is not None:
+                return outputs
+        return self.run_teachers(clips)
 
-    def ask_teachers(self, clips: Tensor) -> Dict[str, Recording]:
-        """Run the teachers that a step needs."""
+    def run_teachers(self, clips: Tensor) -> Dict[str, Recording]:
+        """Runs the teachers that the losses read."""
         return {
-            name: self.teachers[name](clips, self.losses.extras_of(name))
+            name: self.teachers[name](clips, quantities.intersection(EXTRAS))
             # In one order: a teacher may draw random numbers.
-            for name in sorted(self.needed_teachers())
+            for name, quantities in sorted(self.teacher_quantities.items())
+            if quantities
         }
 
+    def learn(
+        self, clips: Tensor, data_samples: list
+    ) -> Tuple[Dict[str, Tensor], Recording]:
+        """Runs the student on its own labels and records its outputs.
+
+        Args:
+            clips (Tensor): (B, 1, 3, T, H, W), raw.
+            data_samples (list): B samples with labels.
+
+        Returns:
+            tuple[dict, Recording]: The stock losses of the student, weighted
+                by ``label_weight``, and its recorded outputs.
+        """
+        if self.student_transform is not None:
+            clips = self.student_transform(clips)
+        inputs = model_inputs(
+            self.student, self.student_view, clips, data_samples
+        )
+        extras = self.losses.student_extras
+        with self.student_tap.record(inputs, extras) as recording:
+            losses = self.student.loss(inputs, data_samples)
+        if self.label_weight != 1:
+            losses = {
+                name: value * self.label_weight if 'loss' in name else value
+                for name, value in losses.items()
+            }
+        return losses, recording
+
+    @without_autocast
+    def further(
+        self,
+        student: Recording,
+        teachers: Dict[str, Recording],
+        labels: Tensor,
+        data_samples: list,
+    ) -> Dict[str, Tensor]:
+        """Computes the losses of the config's ``losses``, and monitors."""
+        return self.losses(student, teachers, labels, data_samples)
+
     def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:
-        """Losses of one batch; a distiller's one method of its own."""
+        """Computes the losses and monitors of one batch."""
         raise NotImplementedError
 
     def forward(
@@ -316,18 +350,18 @@ class BaseDistiller(BaseModel):
         mode: str = 'tensor',
         **kwargs,
     ):
-        """MMEngine's entry: ``'loss'`` distils, all else is the student's."""
+        """Distils in mode ``'loss'``; every other mode is the student's."""
         if mode == 'loss':
             return self.loss(inputs, data_samples)
         return self.student(inputs, data_samples, mode=mode, **kwargs)
 
     def parse_losses(self, losses: Dict[str, Tensor]) -> tuple:
-        """Sum the losses, after a look at each and at the monitors.
+        """Sums the losses and checks that each value is finite.
 
         Raises:
-            FloatingPointError: If a term is not finite, with its name. A
-                monitor counts too: NaN in a teacher's map empties the masks,
-                so that the loss itself would be a silent zero.
+            FloatingPointError: If a loss or a monitor is not finite, with
+                its name. Monitors are checked because NaN in a teacher's map
+                empties the masks, so the loss itself would be zero.
         """
         total, log_vars = super().parse_losses(losses)
         values = torch.stack([v.detach().float() for v in log_vars.values()])
@@ -346,14 +380,14 @@ class BaseDistiller(BaseModel):
         return total, log_vars
 
     def val_step(self, data: dict) -> list:
-        """The student's own: its preprocessor and its prediction."""
+        """Predicts with the student and its own preprocessor."""
         return self.student.val_step(data)
 
     def test_step(self, data: dict) -> list:
-        """The student's own: its preprocessor and its prediction."""
+        """Predicts with the student and its own preprocessor."""
         return self.student.test_step(data)
 
-    # Teachers follow the device although they are no submodules.
+    # Teachers are no submodules, so they are moved here.
 
     def _apply(self, fn, *args, **kwargs) -> nn.Module:
         for teacher in self._teachers.values():
@@ -367,7 +401,9 @@ class BaseDistiller(BaseModel):
 
 
 def build_student(spec: dict, num_classes: Optional[int], key: str) -> tuple:
-    """A model that trains: without a checkpoint it starts as its config says.
+    """Builds a model that trains.
+
+    Without a checkpoint it starts from the weights that its config names.
 
     Returns:
         tuple[nn.Module, ClipView, FeatureTap]
@@ -383,12 +419,18 @@ def build_student(spec: dict, num_classes: Optional[int], key: str) -> tuple:
 
 
 def short_name(argument: str) -> str:
-    """``'vit_teacher'`` -> ``'vit'``; ``'teacher'`` stays."""
+    """Returns a teacher's name in logs and losses.
+
+    ``'vit_teacher'`` becomes ``'vit'``, ``'teachers.big'`` becomes ``'big'``
+    and ``'teacher'`` stays.
+    """
+    if argument.startswith('teachers.'):
+        return argument[len('teachers.') :]
     return argument.replace('_teacher', '')
 
 
 def refuse_cache(blending: Optional[object], teacher_mode: str) -> None:
-    """Raise where teachers cannot be computed beforehand."""
+    """Raises an error if the teachers' outputs cannot be computed before."""
     if blending is not None:
         raise ValueError(
             "model.teacher_cache: the student's data_preprocessor.blending "
@@ -399,8 +441,8 @@ def refuse_cache(blending: Optional[object], teacher_mode: str) -> None:
         )
     if teacher_mode != 'eval':
         raise ValueError(
-            f'model.teacher_cache: with teacher_mode={teacher_mode!r} a '
-            'teacher says something else every time.'
+            f'model.teacher_cache: with teacher_mode={teacher_mode!r} the '
+            'outputs of a teacher differ from pass to pass.'
         )
 
 
@@ -414,10 +456,10 @@ def same_backbone(student: nn.Module, teacher: nn.Module) -> bool:
 
 
 def accept_exported_student(state_dict: dict, prefix: str, *_) -> None:
-    """Let a distiller load what it exported, or any stock checkpoint.
+    """Lets a distiller load an exported student or any stock checkpoint.
 
-    A ``load_state_dict`` pre-hook: where no key is the distiller's own, all
-    are the student's.
+    A ``load_state_dict`` pre-hook: if no key begins with ``student.``, every
+    key belongs to the student.
     """
     keys: List[str] = [key for key in state_dict if key.startswith(prefix)]
     if not any(key.startswith(f'{prefix}student.') for key in keys):

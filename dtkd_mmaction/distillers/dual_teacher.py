@@ -1,21 +1,20 @@
 """The paper's method: two teachers, three losses (Eq. 14)."""
 
-from functools import partial
-from typing import Dict, Optional, Set
+from typing import Dict, Optional
 
-import torch
 import torch.nn as nn
 from mmaction.registry import MODELS
 from torch import Tensor
 
 from ..losses.structure_discrepancy import Target
 from ..modules import StructureDiscrepancyBranch
-from ..modules.grid import common_grid, resize_grid
-from ..recognizers.class_parts import options_of_parts
+from ..modules.grid import common_grid
 from ..recognizers.data_samples import labels_of, view_keys
 from ..recognizers.feature_tap import Recording
-from .base import BaseDistiller
+from .base import BaseDistiller, without_autocast
+from .fusion_loss import FusionLoss
 
+TEACHERS = ('vit', 'cnn')
 RKD_TEACHERS = ('vit', 'cnn', 'both')
 RKD_FEATURES = ('classifier_input', 'mean_patch')
 # The full objective at its default weights.
@@ -32,7 +31,7 @@ class DualTeacherDistiller(BaseDistiller):
 
     Every loss is a dict with a ``loss_weight`` (alpha, beta, gamma), or
     ``None`` to switch it off; one that is left out has its default weight. A
-    teacher that no loss needs is not run.
+    teacher that no loss reads is not run.
 
     Args:
         student (dict): Model spec (``docs/configs.md``).
@@ -40,20 +39,21 @@ class DualTeacherDistiller(BaseDistiller):
         cnn_teacher (dict): Model spec.
         loss_sr (dict, optional): Distillation from both teachers' logits.
             Defaults to :class:`DATWLoss` with weight 1. For a head with
-            several parts, ``parts`` in it has options of single ones.
+            several parts, ``parts`` in it has options of single parts.
         loss_sd (dict, optional): Distillation of the teachers' feature
             residual. Defaults to :class:`StructureDiscrepancyLoss` with
             weight 1.
         loss_rkd (dict, optional): Relations in the batch. Defaults to
             :class:`RKDLoss` with weight 25.
         branch (dict, optional): Options of
-            :class:`StructureDiscrepancyBranch`, which lives only while
-            ``loss_sd`` does.
+            :class:`StructureDiscrepancyBranch`, which is built if
+            ``loss_sd`` is on.
         rkd_teacher (str): Whose relations: ``'vit'``, ``'cnn'`` or
             ``'both'`` (mean of the two). Defaults to ``'vit'``.
-        rkd_feature (str): What is related: the ``'classifier_input'`` (class
-            token or pooled map) or the ``'mean_patch'`` of the tapped grid.
-            Defaults to ``'classifier_input'``.
+        rkd_feature (str): Feature of ``loss_rkd``: the
+            ``'classifier_input'`` (class token or pooled map) or the
+            ``'mean_patch'`` of the tapped grid. Defaults to
+            ``'classifier_input'``.
         preset (str): Preset of ``loss_sr``, ``loss_sd`` and the branch:
             ``'corrected'`` (default) or ``'paper_literal'``.
         losses (dict[str, dict], optional): Further losses, as those of
@@ -94,19 +94,13 @@ class DualTeacherDistiller(BaseDistiller):
                     f'model.{option}={value!r}: choose one of {choices}.'
                 )
         self.rkd_teachers = (
-            ('vit', 'cnn') if rkd_teacher == 'both' else (rkd_teacher,)
+            TEACHERS if rkd_teacher == 'both' else (rkd_teacher,)
         )
         self.rkd_feature = rkd_feature
         self.loss_sd = self.loss_rkd = self.branch = None
-        self.losses_sr = nn.ModuleList()  # one a part of the head
         if loss_sr is not None:
             loss_sr = dict(dict(type='DATWLoss', preset=preset), **loss_sr)
-            self.losses_sr.extend(
-                MODELS.build(options)
-                for options in options_of_parts(
-                    'model.loss_sr', loss_sr, self.parts
-                )
-            )
+        self.losses_sr = FusionLoss(loss_sr, 'loss_sr', TEACHERS, self.parts)
         if loss_sd is not None:
             self._build_structure_discrepancy(
                 dict(
@@ -119,6 +113,19 @@ class DualTeacherDistiller(BaseDistiller):
             self.loss_rkd = MODELS.build(
                 dict(dict(type='RKDLoss'), **loss_rkd)
             )
+        self._add_teacher_quantities()
+
+    def _add_teacher_quantities(self) -> None:
+        """Adds what the three losses read to :attr:`teacher_quantities`."""
+        for name, quantities in self.teacher_quantities.items():
+            if name in self.losses_sr.teachers:
+                quantities.add('logits')
+            if self.loss_sd is not None:
+                quantities.add('compared_map')  # the map of loss_sd
+            if self.loss_rkd is not None and name in self.rkd_teachers:
+                quantities.add(
+                    'map' if self.rkd_feature == 'mean_patch' else 'embedding'
+                )
 
     @property
     def loss_sr(self) -> Optional[nn.Module]:
@@ -135,8 +142,7 @@ class DualTeacherDistiller(BaseDistiller):
             # Trainable projections belong to the optimizer from the start,
             # so this is the one case that builds teachers here.
             widths = {
-                name: self._tap(name).shapes['map'][0]
-                for name in ('vit', 'cnn')
+                name: self._tap(name).shapes['map'][0] for name in TEACHERS
             }
             loss_sd = dict(
                 loss_sd,
@@ -149,7 +155,7 @@ class DualTeacherDistiller(BaseDistiller):
         )
 
     def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:
-        """All losses and monitors of one batch.
+        """Computes all losses and monitors of one batch.
 
         Args:
             inputs (Tensor): Raw clips, (B, 1, 3, T, H, W).
@@ -161,102 +167,95 @@ class DualTeacherDistiller(BaseDistiller):
                 of the further ones, and monitors, whose names do not contain
                 "loss".
         """
-        # Teachers first: the student's activations are not there yet.
-        taught = self.teach(inputs, data_samples)
-        losses, student = self.student_forward(inputs, data_samples)
+        # Teachers first: the student holds no activations yet.
+        teachers = self.teach(inputs, data_samples)
+        losses, student = self.learn(inputs, data_samples)
         labels = labels_of(data_samples, inputs.device)
-        float32 = partial(torch.autocast, inputs.device.type, enabled=False)
-        if self.loss_sd is not None:
-            with float32():
-                target = self._target(student, taught, data_samples)
-            grid = target.residual.shape[2:]
-            predicted = self.branch(resize_grid(student.map, grid))  # Eq. 11
-
-        # Softmax, KL, quantiles and distances in float32 under AMP.
-        with float32():
-            for part, loss_sr in zip(self.parts, self.losses_sr):
-                losses[f'loss_sr{part.suffix}'] = loss_sr(
-                    part.logits_of(student.logits),
-                    {
-                        name: part.logits_of(taught[name].logits)
-                        for name in ('vit', 'cnn')
-                    },
-                )
-                for name, value in loss_sr.monitors.items():
-                    losses[f'{name}{part.suffix}'] = value
-            if self.loss_sd is not None:
-                losses['loss_sd'] = self.loss_sd.compare(
-                    predicted,
-                    target,
-                    # only a probe reads them: the first part's
-                    labels
-                    if len(self.parts) == 1
-                    else self.parts[0].labels_of(labels),
-                )
-                losses.update(self.loss_sd.monitors)
-            if self.loss_rkd is not None:
-                losses['loss_rkd'] = sum(
-                    self.loss_rkd(
-                        self._relational_feature(student),
-                        self._relational_feature(taught[name]),
-                    )
-                    for name in self.rkd_teachers
-                ) / len(self.rkd_teachers)
-            losses.update(self.losses(student, taught, labels, data_samples))
+        losses.update(self.logits(student, teachers, labels))
+        losses.update(self.structure(student, teachers, labels, data_samples))
+        losses.update(self.relations(student, teachers))
+        losses.update(self.further(student, teachers, labels, data_samples))
         return losses
 
-    def _target(
+    @without_autocast
+    def logits(
         self,
         student: Recording,
-        taught: Dict[str, Recording],
+        teachers: Dict[str, Recording],
+        labels: Tensor,
+    ) -> Dict[str, Tensor]:
+        """L_SR: the student's logits follow the fused teachers' (Eq. 3 to 7).
+
+        Returns:
+            dict[str, Tensor]: ``loss_sr``, one per part of the head, and the
+                teachers' weights.
+        """
+        return self.losses_sr(student, teachers, labels)
+
+    def structure(
+        self,
+        student: Recording,
+        teachers: Dict[str, Recording],
+        labels: Tensor,
         data_samples: list,
-    ) -> Target:
-        """The teachers' residual and where it counts (Eq. 8 to 10)."""
+    ) -> Dict[str, Tensor]:
+        """L_SD: the branch predicts the teachers' residual (Eq. 8 to 12).
+
+        Returns:
+            dict[str, Tensor]: ``loss_sd`` and its monitors.
+        """
+        if self.loss_sd is None:
+            return {}
         cache = self.teacher_cache
         if cache is not None and cache.manifest['maps'] == 'masked':
-            residual, mask = cache.read_residual(
-                view_keys(data_samples), student.map.device
+            target = Target(
+                *cache.read_residual(view_keys(data_samples), labels.device)
             )
-            return Target(residual, mask)
-        width = self.student_tap.shapes['map'][0]
-        return self.loss_sd.target(
-            taught['vit'].map,
-            taught['cnn'].map,
-            student.map.shape[2:],
-            self.loss_sd.target_width(width),
+        else:
+            target = self.loss_sd.target(
+                teachers['vit'].map,
+                teachers['cnn'].map,
+                student.map.shape[2:],
+                self.loss_sd.target_width(student.map.shape[1]),
+            )
+        # Only phi='probe' reads labels: those of the first part.
+        if len(self.parts) > 1:
+            labels = self.parts[0].labels_of(labels)
+        value = self.loss_sd.predict_and_compare(
+            self.branch, student.map, target, labels
         )
+        return dict(loss_sd=value, **self.loss_sd.monitors)
 
-    def needed_teachers(self) -> Set[str]:
-        """As every distiller; both for ``loss_sr`` and ``loss_sd``."""
-        if self.loss_sr is not None or self.loss_sd is not None:
-            return {'vit', 'cnn'}
-        related = self.rkd_teachers if self.loss_rkd is not None else ()
-        return super().needed_teachers() | set(related)
+    @without_autocast
+    def relations(
+        self, student: Recording, teachers: Dict[str, Recording]
+    ) -> Dict[str, Tensor]:
+        """L_RKD: distances between the clips of a batch (Eq. 13).
 
-    def teacher_quantities(self) -> Dict[str, Set[str]]:
-        """As every distiller; ``compared_map`` is the map of ``loss_sd``."""
-        found = super().teacher_quantities()
-        for name, quantities in found.items():
-            if self.loss_sr is not None:
-                quantities.add('logits')
-            if self.loss_sd is not None:
-                quantities.add('compared_map')
-            if self.loss_rkd is not None and name in self.rkd_teachers:
-                quantities.add(
-                    'map' if self.rkd_feature == 'mean_patch' else 'embedding'
-                )
-        return found
+        Returns:
+            dict[str, Tensor]: ``loss_rkd``.
+        """
+        if self.loss_rkd is None:
+            return {}
+        values = [
+            self.loss_rkd(
+                self._relational_feature(student),
+                self._relational_feature(teachers[name]),
+            )
+            for name in self.rkd_teachers
+        ]
+        return dict(loss_rkd=sum(values) / len(values))
 
-    def compared_on(self, maps: str) -> Optional[dict]:
-        """What cached maps depend on besides the teachers.
+    def cached_map_options(self, maps: str) -> Optional[dict]:
+        """Returns what cached maps depend on besides the teachers.
 
         Args:
-            maps (str): How they are kept,
+            maps (str): How the cache stores them, one of
                 :data:`~.teacher_cache.MAPS`.
 
         Returns:
             dict, optional: None for native maps. The common grid of
-                ``loss_sd``; for kept residuals all of its options.
+                ``loss_sd``; for stored residuals all of its options.
 
         Raises:
             ValueError: If ``loss_sd`` is off, or its target changes while
@@ -266,10 +265,10 @@ class DualTeacherDistiller(BaseDistiller):
             return None
         if self.loss_sd is None:
             raise ValueError(
-                f'maps={maps!r} are kept for model.loss_sd, which is off.'
+                f'maps={maps!r} are stored for model.loss_sd, which is off.'
             )
         shapes = [
-            self._tap(who).shapes['map'] for who in ('student', 'vit', 'cnn')
+            self._tap(who).shapes['map'] for who in ('student', *TEACHERS)
         ]
         grid = common_grid([shape[1:] for shape in shapes], self.loss_sd.grid)
         if maps == 'student_grid':

@@ -1,28 +1,28 @@
-"""LossSet: any number of losses, each given what its arguments ask for.
+"""Losses that receive the quantities that their arguments name.
 
-A loss says what it needs by the names of its arguments: those of ``forward``
-are tensors of the step, those of the constructor are shapes. So a new method
-is a class and nothing else (``docs/methods.md``).
+A loss declares what it needs by the names of its arguments: those of
+``forward`` are tensors of the step, those of the constructor are shapes. So a
+new method is one class (``docs/methods.md``).
 """
 
 import inspect
 from typing import Any, Callable, Dict, Optional, Sequence, Set
 
-import torch
 import torch.nn as nn
 from mmaction.registry import MODELS
 from torch import Tensor
 
 from ..recognizers.class_parts import ClassPart, options_of_parts
+from ..recognizers.data_samples import sample_ids
 from ..recognizers.feature_tap import EXTRAS, FeatureTap, Recording
 
 OWNERS = ('student', 'teacher')
-# What `forward` may ask for with an owner before it (`student_logits`):
+# What `forward` may read with an owner before it (`student_logits`):
 # attributes of a Recording.
 RECORDED = ('logits', 'embedding', 'map', 'maps', 'stem', 'clip')
-# What it may ask for besides.
+# What it may read besides.
 OF_THE_BATCH = ('labels', 'sample_ids')
-# What a constructor may ask for with an owner before it -> read off the tap.
+# What a constructor may read with an owner before it -> read off the tap.
 SHAPES: Dict[str, Callable[[FeatureTap], Any]] = dict(
     shape=lambda tap: tap.shapes['map'],  # (C, T, H, W)
     shapes=lambda tap: tap.shapes['maps'],  # a list of them
@@ -33,30 +33,34 @@ SHAPES: Dict[str, Callable[[FeatureTap], Any]] = dict(
 
 
 def argument_names(function: Callable) -> Set[str]:
-    """Names of a function's arguments, ``self`` aside."""
+    """Returns the names of a function's arguments without ``self``."""
     return set(inspect.signature(function).parameters) - {'self'}
 
 
 class LossSet(nn.Module):
-    """Losses by name, the teacher of each, and what they read.
+    """Losses by name, the teacher of each, and the quantities they read.
 
     Args:
         losses (dict[str, dict or None]): Name -> loss config. A name becomes
             the key ``loss_<name>`` and the prefix of the loss's monitors.
-            ``teacher`` in it says from which teacher, where there are
+            ``teacher`` in a config names its teacher, where there are
             several; ``parts``, for a loss on logits, has options of single
             parts (``parts=dict(noun=dict(tau=2.0))``). ``None`` switches an
             inherited loss off.
         teachers (Sequence[str]): Short names of the teachers.
-        tap_of (callable): ``'student'`` or a teacher's name -> its tap; asked
-            only for the shapes that a loss's constructor wants.
-        parts (Sequence[ClassPart]): Of the head. A loss that reads logits is
-            built and asked once for each, with its classes alone
-            (``loss_<name>_verb``); one that does not, once.
+        tap_of (callable): ``'student'`` or a teacher's name -> its tap;
+            called only for the shapes that a loss's constructor reads.
+        parts (Sequence[ClassPart]): Parts of the head. A loss that reads
+            logits is built and called once per part, with the classes of
+            this part (``loss_<name>_verb``); any other loss, once.
+
+    Attributes:
+        student_extras (set[str]): Extras (:data:`~.feature_tap.EXTRAS`) that
+            the student's tap must record.
 
     Raises:
-        TypeError, ValueError: If a loss is no dict, asks for something that
-            there is not, or names no teacher or an unknown one.
+        TypeError, ValueError: If a loss is no dict, reads an unknown
+            quantity, or names no teacher or an unknown one.
     """
 
     def __init__(
@@ -70,7 +74,7 @@ class LossSet(nn.Module):
         self.losses = nn.ModuleDict()
         self.part_of: Dict[str, ClassPart] = {}
         self.teacher_of: Dict[str, str] = {}
-        self.asked: Dict[str, Set[str]] = {}
+        self.arguments_of: Dict[str, Set[str]] = {}
         for name, config in (losses or {}).items():
             if config is None:
                 continue
@@ -89,8 +93,8 @@ class LossSet(nn.Module):
                     f'{list(teachers)}.'
                 )
             loss_class = self._find_class(config['type'], key)
-            asked = self._read_arguments(loss_class, key)
-            reads_logits = {'student_logits', 'teacher_logits'} & asked
+            arguments = self._read_arguments(loss_class, key)
+            reads_logits = {'student_logits', 'teacher_logits'} & arguments
             configs = [config]  # of features: the first part stands for all
             if reads_logits:
                 configs = options_of_parts(key, config, parts)
@@ -101,7 +105,13 @@ class LossSet(nn.Module):
                 )
                 self.part_of[full_name] = part
                 self.teacher_of[full_name] = teacher
-                self.asked[full_name] = asked
+                self.arguments_of[full_name] = arguments
+        self.student_extras = {
+            extra
+            for arguments in self.arguments_of.values()
+            for extra in EXTRAS
+            if f'student_{extra}' in arguments
+        }
 
     def _find_class(self, loss_type: Any, key: str) -> type:
         if not isinstance(loss_type, str):
@@ -143,61 +153,44 @@ class LossSet(nn.Module):
     def _read_arguments(self, loss_class: type, key: str) -> Set[str]:
         known = {f'{o}_{name}' for o in OWNERS for name in RECORDED}
         known.update(OF_THE_BATCH)
-        asked = argument_names(loss_class.forward)
-        if asked - known:
+        arguments = argument_names(loss_class.forward)
+        if arguments - known:
             raise TypeError(
-                f'{key}: {loss_class.__name__}.forward asks for '
-                f'{sorted(asked - known)}; there are {sorted(known)}.'
+                f'{key}: {loss_class.__name__}.forward has the arguments '
+                f'{sorted(arguments - known)}; there are {sorted(known)}.'
             )
-        return asked
-
-    def needed_teachers(self) -> Set[str]:
-        """Teachers that a loss reads in a step."""
-        return {
-            self.teacher_of[name]
-            for name, asked in self.asked.items()
-            if any(argument.startswith('teacher_') for argument in asked)
-        }
+        return arguments
 
     def quantities_of(self, teacher: str) -> Set[str]:
-        """What the losses read of a teacher: some of :data:`RECORDED`."""
-        return {
-            argument[len('teacher_') :]
-            for name, asked in self.asked.items()
-            for argument in asked
-            if self.teacher_of[name] == teacher
-            and argument.startswith('teacher_')
-        }
-
-    def extras_of(self, who: str) -> Set[str]:
-        """What the tap of the student or of a teacher must record.
+        """Returns what the losses read of a teacher.
 
         Args:
-            who (str): ``'student'`` or a teacher's name.
+            teacher (str): Its short name.
 
         Returns:
-            set[str]: Names of :data:`~.feature_tap.EXTRAS`.
+            set[str]: Some of :data:`RECORDED`.
         """
         return {
-            extra
-            for name, asked in self.asked.items()
-            for extra in EXTRAS
-            if (who == 'student' and f'student_{extra}' in asked)
-            or (who == self.teacher_of[name] and f'teacher_{extra}' in asked)
+            argument[len('teacher_') :]
+            for name, arguments in self.arguments_of.items()
+            for argument in arguments
+            if self.teacher_of[name] == teacher
+            and argument.startswith('teacher_')
         }
 
     def forward(
         self,
         student: Recording,
-        taught: Dict[str, Recording],
+        teachers: Dict[str, Recording],
         labels: Tensor,
         data_samples: list,
     ) -> Dict[str, Tensor]:
-        """All losses and their monitors.
+        """Computes all losses and their monitors.
 
         Args:
-            student (Recording): Of the student.
-            taught (dict[str, Recording]): Teacher's name -> its recording.
+            student (Recording): Outputs of the student.
+            teachers (dict[str, Recording]): Outputs of the teachers, by
+                short name.
             labels (Tensor): (B,) classes, (B, parts), or (B, N) where
                 blending mixed them: the losses then get the class of the
                 largest share.
@@ -208,21 +201,21 @@ class LossSet(nn.Module):
         """
         results: Dict[str, Tensor] = {}
         for name, loss in self.losses.items():
-            asked, part = self.asked[name], self.part_of[name]
+            wanted, part = self.arguments_of[name], self.part_of[name]
             arguments: Dict[str, Any] = {}
             for owner, recording in (
                 ('student', student),
-                ('teacher', taught.get(self.teacher_of[name])),
+                ('teacher', teachers.get(self.teacher_of[name])),
             ):
                 for quantity in RECORDED:
-                    if f'{owner}_{quantity}' in asked:
+                    if f'{owner}_{quantity}' in wanted:
                         value = getattr(recording, quantity)
                         if quantity == 'logits':
                             value = part.logits_of(value)
                         arguments[f'{owner}_{quantity}'] = value
-            if 'labels' in asked:
+            if 'labels' in wanted:
                 arguments['labels'] = part.labels_of(labels)
-            if 'sample_ids' in asked:
+            if 'sample_ids' in wanted:
                 arguments['sample_ids'] = sample_ids(
                     data_samples, labels.device
                 )
@@ -230,20 +223,3 @@ class LossSet(nn.Module):
             for monitor, value in getattr(loss, 'monitors', {}).items():
                 results[f'{name}/{monitor}'] = value
         return results
-
-
-def sample_ids(data_samples: list, device: torch.device) -> Tensor:
-    """Places of the samples in the data set, (B,).
-
-    Raises:
-        KeyError: If the pipeline does not pack them.
-    """
-    try:
-        ids = [sample.metainfo['sample_idx'] for sample in data_samples]
-    except KeyError as error:
-        raise KeyError(
-            'A loss asks for sample_ids, but the samples carry none: use '
-            "dataset.type='CheckedVideoDataset', or let train_pipeline end "
-            "in dict(type='PackActionInputs', meta_keys=('sample_idx',))."
-        ) from error
-    return torch.tensor(ids, device=device)

@@ -9,25 +9,25 @@ from torch import Tensor
 from ..losses.kd import kd_loss
 from ..losses.options import check_ranges
 from ..recognizers.class_parts import check_same_parts, class_parts
+from ..recognizers.clip_view import model_inputs
 from ..recognizers.model_spec import load_weights
-from ..recognizers.tapped_recognizer import model_inputs
 from .base import BaseDistiller, build_student
 
 
 @MODELS.register_module()
 class MutualLearningDistiller(BaseDistiller):
-    """Two stock recognizers that train at once, each on the other's softmax.
+    """Trains two stock recognizers that learn from each other's softmax.
 
-    ``L = CE + loss_weight * KL(other || own)`` for each of them, without a
-    factor for the temperature, both from the same forward; the other's
-    probabilities are constants. Neither is frozen, so the peer lies in the
-    checkpoint and the optimizer; ``student`` alone is validated and exported
-    (``tools/export_student.py --part peer`` exports the other).
+    The loss of each is ``CE + loss_weight * KL(other || own)``, without a
+    factor for the temperature. Both use the same forward pass, and the
+    other's probabilities are constants. Neither is frozen, so the peer is in
+    the checkpoint and the optimizer. Only ``student`` is validated and
+    exported; ``tools/export_student.py --part peer`` exports the other.
 
     Args:
         student (dict): Model spec (``docs/configs.md``).
-        peer (dict): Model spec of the other one.
-        loss_weight (float): Of the KL. Defaults to 1.0.
+        peer (dict): Model spec of the other model.
+        loss_weight (float): Weight of the KL. Defaults to 1.0.
         tau (float): Temperature of both softmaxes. Defaults to 1.0.
         num_classes (int, optional): Classes of both heads, if the named
             configs have others.
@@ -62,13 +62,13 @@ class MutualLearningDistiller(BaseDistiller):
         self.tau = tau
 
     def init_weights(self) -> None:
-        """Initialise both, load both checkpoints."""
+        """Initialises both models and loads both checkpoints."""
         super().init_weights()
         if self.peer_spec.get('checkpoint'):
             load_weights(self.peer, self.peer_spec['checkpoint'], 'model.peer')
 
     def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:
-        """Both models' label losses and divergences.
+        """Computes the label losses and divergences of both models.
 
         Args:
             inputs (Tensor): Raw clips, (B, 1, 3, T, H, W).
@@ -76,10 +76,10 @@ class MutualLearningDistiller(BaseDistiller):
 
         Returns:
             dict[str, Tensor]: The student's stock losses, ``loss_dml`` (one
-                for each part of a head with several), and the same of the
-                other as ``peer/...``.
+                per part of the head), and the same of the peer as
+                ``peer/...``.
         """
-        losses, student = self.student_forward(inputs, data_samples)
+        losses, student = self.learn(inputs, data_samples)
         clips = model_inputs(self.peer, self.peer_view, inputs, data_samples)
         with self.peer_tap.record(clips) as peer:
             peer_losses = self.peer.loss(clips, data_samples)

@@ -1,4 +1,4 @@
-"""The batch that all models of a distiller share: raw clips, blended once."""
+"""Prepares the batch of raw clips that all models of a distiller share."""
 
 from typing import List, Optional, Union
 
@@ -12,8 +12,8 @@ from torch import Tensor
 class SharedClipPreprocessor(BaseDataPreprocessor):
     """Stacks raw clips, moves them to the device and blends them.
 
-    Nothing is normalised here: every model does that itself, with its own
-    statistics, after its own view was cut.
+    It does not normalise: every model normalises its own view with its own
+    statistics.
 
     Args:
         blending (dict or callable, optional): Mixup/CutMix of MMAction2,
@@ -27,7 +27,7 @@ class SharedClipPreprocessor(BaseDataPreprocessor):
         self.blending = blending
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Make one batch of what the data loader collected.
+        """Makes one batch from the output of the data loader.
 
         Args:
             data (dict): ``inputs``: B clips (1, 3, T, H, W) of a 3-D
@@ -47,10 +47,10 @@ class SharedClipPreprocessor(BaseDataPreprocessor):
 
 
 def stack_clips(inputs: Union[Tensor, List[Tensor]]) -> Tensor:
-    """Clips of a 3-D or a 2-D pipeline as (B, 1, 3, T, H, W).
+    """Stacks clips of a 3-D or a 2-D pipeline to (B, 1, 3, T, H, W).
 
     Raises:
-        ValueError: If they are of different sizes or not clips.
+        ValueError: If their sizes differ or they are not clips.
     """
     shapes = sorted({tuple(clip.shape) for clip in inputs})
     if len(shapes) > 1:

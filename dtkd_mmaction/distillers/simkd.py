@@ -1,6 +1,6 @@
 """SimKD: the student keeps the teacher's classifier (Chen et al. 2022)."""
 
-from typing import Dict, Optional, Set
+from typing import Dict, Optional
 
 import torch
 from mmaction.registry import MODELS
@@ -10,15 +10,16 @@ from torch import Tensor
 from ..losses.options import check_ranges
 from ..losses.simkd import simkd_loss
 from ..modules.head_input import head_input_form, head_input_to_map
+from ..recognizers.clip_view import model_inputs
 from ..recognizers.model_spec import load_config, set_num_classes
-from ..recognizers.tapped_recognizer import build_tapped, model_inputs
+from ..recognizers.tapped_recognizer import build_tapped
 from ..teachers.frozen_teacher import FrozenTeacher
 from .base import BaseDistiller
 
 
 @MODELS.register_module()
 class SimKDDistiller(BaseDistiller):
-    """Teaches a projector to give the teacher's features, and no labels.
+    """Trains a projector to the teacher's features, without labels.
 
     The student's stock head is replaced by a
     :class:`~dtkd_mmaction.heads.SimKDHead`: a projector and the teacher's
@@ -50,6 +51,7 @@ class SimKDDistiller(BaseDistiller):
             dict(teacher=teacher),
             num_classes=num_classes,
         )
+        self.teacher_quantities['teacher'].add('head_input')
         self.loss_weight = loss_weight
         head = self.student.cls_head
         added, classifier = (
@@ -71,18 +73,14 @@ class SimKDDistiller(BaseDistiller):
         )
 
     def init_weights(self) -> None:
-        """As every distiller; then the teacher's classifier is copied."""
+        """Initialises as every distiller, then copies the classifier."""
         super().init_weights()
         self.student.cls_head.classifier.load_state_dict(
             self.teachers['teacher'].recognizer.cls_head.state_dict()
         )
 
-    def needed_teachers(self) -> Set[str]:
-        """The only one, whose head input is the target."""
-        return {'teacher'}
-
     def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:
-        """The squared error of the projected features; no label loss.
+        """Computes the squared error of the projected features.
 
         Args:
             inputs (Tensor): Raw clips, (B, 1, 3, T, H, W).
@@ -91,7 +89,7 @@ class SimKDDistiller(BaseDistiller):
         Returns:
             dict[str, Tensor]: ``loss_simkd``.
         """
-        taught = self.teach(inputs, data_samples)['teacher']
+        teacher = self.teach(inputs, data_samples)['teacher']
         clips = model_inputs(
             self.student, self.student_view, inputs, data_samples
         )
@@ -99,7 +97,7 @@ class SimKDDistiller(BaseDistiller):
             clips, data_samples=data_samples
         )
         projected = self.student.cls_head.project(features, **options)
-        target = head_input_to_map(taught.head_input, taught.shape.frames)
+        target = head_input_to_map(teacher.head_input, teacher.shape.frames)
         with torch.autocast(inputs.device.type, enabled=False):
             return dict(
                 loss_simkd=self.loss_weight * simkd_loss(projected, target)

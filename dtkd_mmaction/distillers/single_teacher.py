@@ -2,7 +2,6 @@
 
 from typing import Dict
 
-import torch
 from mmaction.registry import MODELS
 from torch import Tensor
 
@@ -12,7 +11,7 @@ from .base import BaseDistiller
 
 @MODELS.register_module()
 class SingleTeacherDistiller(BaseDistiller):
-    """Any stock teacher and any set of losses beside the label loss.
+    """Distils one stock teacher with any set of losses.
 
     Args:
         student (dict): Model spec (``docs/configs.md``).
@@ -36,7 +35,7 @@ class SingleTeacherDistiller(BaseDistiller):
         )
 
     def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:
-        """All losses and monitors of one batch.
+        """Computes all losses and monitors of one batch.
 
         Args:
             inputs (Tensor): Raw clips, (B, 1, 3, T, H, W).
@@ -46,16 +45,8 @@ class SingleTeacherDistiller(BaseDistiller):
             dict[str, Tensor]: The student's stock losses, ``loss_<name>`` of
                 every loss, and ``<name>/<monitor>``.
         """
-        taught = self.teach(inputs, data_samples)
-        results, student = self.student_forward(inputs, data_samples)
-        # Softmax and distances in float32 under AMP.
-        with torch.autocast(inputs.device.type, enabled=False):
-            results.update(
-                self.losses(
-                    student,
-                    taught,
-                    labels_of(data_samples, inputs.device),
-                    data_samples,
-                )
-            )
-        return results
+        teachers = self.teach(inputs, data_samples)
+        losses, student = self.learn(inputs, data_samples)
+        labels = labels_of(data_samples, inputs.device)
+        losses.update(self.further(student, teachers, labels, data_samples))
+        return losses

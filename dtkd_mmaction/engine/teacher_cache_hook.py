@@ -65,7 +65,7 @@ class TeacherCacheHook(Hook):
         return problems
 
     def _quantity_problems(self, cache, model) -> List[str]:
-        problems, needed = [], model.teacher_quantities()
+        problems, needed = [], model.teacher_quantities
         for name, quantities in needed.items():
             missing = quantities - cache.quantities(name)
             if missing:
@@ -80,7 +80,7 @@ class TeacherCacheHook(Hook):
         if not problems and any('compared_map' in q for q in needed.values()):
             problems += differences(
                 cache.manifest['compared_on'],
-                as_json(model.compared_on(maps)),
+                as_json(model.cached_map_options(maps)),
                 'model.loss_sd',
             )
         return problems

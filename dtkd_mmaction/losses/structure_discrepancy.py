@@ -5,7 +5,7 @@ error (Eq. 12), then the class, whose forward is the whole of section 3.4
 apart from the branch (``modules/structure_discrepancy_branch.py``, Eq. 11).
 """
 
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn as nn
@@ -359,7 +359,7 @@ class StructureDiscrepancyLoss(nn.Module):
         student_grid: Tuple[int, int, int],
         width: int,
     ) -> Target:
-        """What the branch is to predict, and where (Eq. 8 to 10).
+        """Projects the teachers' maps, subtracts and masks (Eq. 8 to 10).
 
         Args:
             f_vit (Tensor): The ViT teacher's map, (B, C_vit, T', H', W').
@@ -373,20 +373,45 @@ class StructureDiscrepancyLoss(nn.Module):
         grid = common_grid(
             [student_grid, f_vit.shape[2:], f_cnn.shape[2:]], self.grid
         )
-        f_vit, f_cnn = (
-            resize_grid(at_least_float32(f.detach()), grid)
-            for f in (f_vit, f_cnn)
-        )
-        projected = self.projections(f_vit, f_cnn, width)
-        residual = projected[0] - projected[1]  # Eq. 8
-        if self.projections.mode != 'learnable':
-            residual = residual.detach()
-        with torch.no_grad():
-            mask = dual_mask(residual, f_cnn, **self.mask_options)
+        with torch.autocast(f_vit.device.type, enabled=False):
+            f_vit, f_cnn = (
+                resize_grid(at_least_float32(f.detach()), grid)
+                for f in (f_vit, f_cnn)
+            )
+            projected = self.projections(f_vit, f_cnn, width)
+            residual = projected[0] - projected[1]  # Eq. 8
+            if self.projections.mode != 'learnable':
+                residual = residual.detach()
+            with torch.no_grad():
+                mask = dual_mask(residual, f_cnn, **self.mask_options)
         return Target(residual, mask, projected)
 
+    def predict_and_compare(
+        self,
+        branch: Callable[[Tensor], Tensor],
+        student_map: Tensor,
+        target: Target,
+        labels: Optional[Tensor] = None,
+    ) -> Tensor:
+        """Predicts the target from the student's map (Eq. 11 and 12).
+
+        Args:
+            branch (callable): The structure discrepancy branch; it may run
+                in mixed precision.
+            student_map (Tensor): (B, C_s, T, H, W).
+            target (Target): From :meth:`target`, or read from a cache.
+            labels (Tensor, optional): (B,), only for ``phi='probe'``.
+
+        Returns:
+            Tensor: Scalar, see :meth:`compare`.
+        """
+        grid = target.residual.shape[2:]
+        predicted = branch(resize_grid(student_map, grid))
+        with torch.autocast(student_map.device.type, enabled=False):
+            return self.compare(predicted, target, labels)
+
     def fixed_target_options(self) -> dict:
-        """All that the target depends on besides the teachers' maps.
+        """Returns everything that the target depends on besides the maps.
 
         Raises:
             ValueError: If it depends on what is trained, on the batch, or

@@ -1,7 +1,8 @@
-"""The frames and the size that one model sees of the shared clip."""
+"""The frames and the size of the shared clip that one model sees."""
 
 from typing import Optional, Tuple, Union
 
+import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -84,3 +85,24 @@ class ClipView:
         if self.fold_frames:
             return clips.transpose(2, 3).flatten(1, 2)
         return clips
+
+
+def model_inputs(
+    recognizer: nn.Module,
+    view: ClipView,
+    clips: Tensor,
+    data_samples: Optional[list] = None,
+) -> Tensor:
+    """Cuts a model's view out of the shared clips and normalises it.
+
+    Args:
+        recognizer (nn.Module): Its own data preprocessor normalises.
+        view (ClipView): Its frames and size.
+        clips (Tensor): (B, 1, 3, T, H, W), raw.
+        data_samples (list, optional): Passed on to the preprocessor.
+
+    Returns:
+        Tensor: (B, 1, 3, t, h, w), or (B, t, 3, h, w) for a 2-D recognizer.
+    """
+    data = dict(inputs=list(view(clips)), data_samples=data_samples)
+    return recognizer.data_preprocessor(data, training=False)['inputs']

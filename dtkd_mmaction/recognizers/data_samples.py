@@ -1,4 +1,4 @@
-"""Reads the labels and the view keys of a batch of data samples."""
+"""Reads labels, view keys and indices of a batch of data samples."""
 
 from typing import List, Tuple
 
@@ -7,15 +7,32 @@ from torch import Tensor
 
 
 def labels_of(data_samples: list, device: torch.device) -> Tensor:
-    """Labels of a batch: (B,), (B, parts), or mixed (B, N) in floats."""
+    """Returns the labels: (B,), (B, parts), or mixed (B, N) in floats."""
     labels = torch.stack([sample.gt_label for sample in data_samples])
     labels = labels.to(device)
     return labels.squeeze(1) if labels.shape[1] == 1 else labels
 
 
 def view_keys(data_samples: list) -> List[Tuple[int, int]]:
-    """Which view of which sample each of a batch is."""
+    """Returns (sample index, view) of every sample of a batch."""
     return [
         (sample.metainfo['sample_idx'], sample.metainfo['view'])
         for sample in data_samples
     ]
+
+
+def sample_ids(data_samples: list, device: torch.device) -> Tensor:
+    """Returns the indices of the samples in the data set, (B,).
+
+    Raises:
+        KeyError: If the pipeline does not pack them.
+    """
+    try:
+        ids = [sample.metainfo['sample_idx'] for sample in data_samples]
+    except KeyError as error:
+        raise KeyError(
+            'A loss reads sample_ids, but the samples carry none: use '
+            "dataset.type='CheckedVideoDataset', or let train_pipeline end "
+            "in dict(type='PackActionInputs', meta_keys=('sample_idx',))."
+        ) from error
+    return torch.tensor(ids, device=device)

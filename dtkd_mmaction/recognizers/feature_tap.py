@@ -4,6 +4,7 @@ import difflib
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import (
     Any,
     Collection,
@@ -49,14 +50,18 @@ class ModuleOutput(NamedTuple):
 
 @dataclass
 class Recording:
-    """What one forward of a recognizer left in its tap.
+    """Outputs that a tap recorded in one forward pass.
+
+    Maps are converted to grids at their first use and kept, so losses that
+    read the same map share one tensor.
 
     Attributes:
-        tap (FeatureTap): Whose it is.
-        shape (ClipShape): Of the model's input.
+        tap (FeatureTap): The tap that made the recording.
+        shape (ClipShape): Shape of the model's input.
         logits (Tensor): (B, N), before softmax and averaging of clips.
-        head_input: What the head read, in the model's own form.
-        outputs (dict): Module name -> what it gave, likewise.
+        head_input: Input of the head, in the model's own form.
+        outputs (dict): Module name -> its output, in the model's own form.
+        versions (dict): Module name -> version counters of its output.
         model_input (Tensor, optional): The normalised clip, if recorded.
     """
 
@@ -67,14 +72,15 @@ class Recording:
     outputs: Dict[str, Any] = field(default_factory=dict)
     versions: Dict[str, List[int]] = field(default_factory=dict)
     model_input: Optional[Tensor] = None
+    _grids: Dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def tensors(self) -> List[Tensor]:
-        """All that is in here."""
+        """Returns every recorded tensor."""
         parts = [self.logits, self.head_input, self.model_input]
         return tensors_in([*parts, *self.outputs.values()])
 
     def overwritten(self) -> set:
-        """Modules whose output has been written into since."""
+        """Returns the modules whose output was modified in place since."""
         return {
             name
             for name, output in self.outputs.items()
@@ -82,7 +88,9 @@ class Recording:
         }
 
     def grid_of(self, name: str) -> Tensor:
-        """A recorded module's output, (B, C, T, H, W)."""
+        """Returns the output of a recorded module as (B, C, T, H, W)."""
+        if name in self._grids:
+            return self._grids[name]
         grid = as_grid(
             self.outputs[name],
             self.shape,
@@ -94,6 +102,7 @@ class Recording:
                 f'{self.tap.key}: {name!r} gave no grid for clips of '
                 f'{tuple(self.shape)}.'
             )
+        self._grids[name] = grid
         return grid
 
     @property
@@ -118,7 +127,7 @@ class Recording:
             return self.model_input.transpose(1, 2)
         return self.model_input[:, 0]
 
-    @property
+    @cached_property
     def embedding(self) -> Tensor:
         """The vector that the classifier reads, (B, D)."""
         return as_embedding(self.head_input, self.shape.batch)

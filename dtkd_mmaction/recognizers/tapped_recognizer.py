@@ -1,13 +1,12 @@
-"""From a model spec to a stock recognizer that is fed and listened to."""
+"""Builds a stock recognizer with its view and its tap from a model spec."""
 
 from typing import Optional, Tuple
 
 import torch
 import torch.nn as nn
 from mmaction.models import Recognizer2D
-from torch import Tensor
 
-from .clip_view import ClipView
+from .clip_view import ClipView, model_inputs
 from .feature_tap import FeatureTap
 from .model_spec import (
     build_recognizer,
@@ -17,27 +16,6 @@ from .model_spec import (
     set_num_classes,
     stock_clip,
 )
-
-
-def model_inputs(
-    recognizer: nn.Module,
-    view: ClipView,
-    clips: Tensor,
-    data_samples: Optional[list] = None,
-) -> Tensor:
-    """The shared clips as one stock model wants them.
-
-    Args:
-        recognizer (nn.Module): Its own data preprocessor normalises.
-        view (ClipView): Its own frames and size.
-        clips (Tensor): (B, 1, 3, T, H, W), raw.
-        data_samples (list, optional): Passed on to the preprocessor.
-
-    Returns:
-        Tensor: (B, 1, 3, t, h, w), or (B, t, 3, h, w) for a 2-D recognizer.
-    """
-    data = dict(inputs=list(view(clips)), data_samples=data_samples)
-    return recognizer.data_preprocessor(data, training=False)['inputs']
 
 
 def build_tapped(

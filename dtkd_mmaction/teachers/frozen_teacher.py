@@ -10,9 +10,10 @@ from mmengine.utils import apply_to
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..recognizers.clip_view import model_inputs
 from ..recognizers.feature_tap import Recording
 from ..recognizers.model_spec import check_spec, load_weights
-from ..recognizers.tapped_recognizer import build_tapped, model_inputs
+from ..recognizers.tapped_recognizer import build_tapped
 from .speedups import REWRITES, optimise
 
 PRECISIONS = dict(bf16=torch.bfloat16, fp16=torch.float16)

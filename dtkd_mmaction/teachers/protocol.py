@@ -16,19 +16,17 @@ class TaughtModel(Protocol):
 
     teacher_specs: Dict[str, dict]
     teacher_mode: str
+    teacher_quantities: Dict[str, Set[str]]
 
     @property
     def teachers(self) -> Dict[str, FrozenTeacher]:
         """Teachers by short name, built at first use."""
 
-    def ask_teachers(self, clips: Tensor) -> Dict[str, Recording]:
-        """Runs the teachers that a step needs."""
-
-    def teacher_quantities(self) -> Dict[str, Set[str]]:
-        """Returns what the losses read of each teacher."""
+    def run_teachers(self, clips: Tensor) -> Dict[str, Recording]:
+        """Runs the teachers that the losses read."""
 
     def describe_teachers(self) -> Dict[str, dict]:
         """Returns everything that each teacher's outputs depend on."""
 
-    def compared_on(self, maps: str) -> Optional[dict]:
+    def cached_map_options(self, maps: str) -> Optional[dict]:
         """Returns what cached maps depend on besides the teachers."""

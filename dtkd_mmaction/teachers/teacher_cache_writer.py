@@ -66,12 +66,12 @@ class RecordLayout:
         self.distiller = distiller
         self.needed = {
             name: quantities | set(also)
-            for name, quantities in distiller.teacher_quantities().items()
+            for name, quantities in distiller.teacher_quantities.items()
         }
         self._check_quantities(maps)
         self.compared_on = None
         if any('compared_map' in q for q in self.needed.values()):
-            self.compared_on = distiller.compared_on(maps)
+            self.compared_on = distiller.cached_map_options(maps)
         self.values_dtype = DTYPES[dtype]
         self.fields = self._fields(maps, DTYPES[dtype])
 

@@ -78,11 +78,11 @@ class TeachersAhead:
         batch = self.distiller.data_preprocessor(data, training=True)
         clips = batch['inputs']
         if self.stream is None:
-            taught, ready = self.distiller.ask_teachers(clips), None
+            taught, ready = self.distiller.run_teachers(clips), None
         else:
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
-                taught = self.distiller.ask_teachers(clips)
+                taught = self.distiller.run_teachers(clips)
                 ready = self.stream.record_event()
             clips.record_stream(self.stream)
         self.answers.append(Answer(clips, taught, ready))

@@ -86,7 +86,6 @@ def losses_and_logits(model):
     if hasattr(model, 'peer'):
         models['peer'] = model.peer
     for name in model.teacher_specs:
-        name = name.replace('_teacher', '')
         models[name] = model.teachers[name].recognizer
     for name, recognizer in models.items():
         recognizer.cls_head.register_forward_hook(

@@ -21,19 +21,19 @@ def train(folder, name, **options):  # noqa: F811
     run = runner(folder, name, **options)
     asked, steps = [], []
     model = run.model
-    ask, loss = model.ask_teachers, model.loss
+    run_teachers, loss = model.run_teachers, model.loss
 
     def note_asked(clips):
         asked.append((float(clips.float().sum()), len(steps)))
-        return ask(clips)
+        return run_teachers(clips)
 
     def note_step(inputs, data_samples):
         steps.append(float(inputs.float().sum()))
         return loss(inputs, data_samples)
 
-    model.ask_teachers, model.loss = note_asked, note_step
+    model.run_teachers, model.loss = note_asked, note_step
     run.train()
-    del model.ask_teachers, model.loss
+    del model.run_teachers, model.loss
     return model.state_dict(), asked, steps
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from dtkd_mmaction.distillers import DualTeacherDistiller
-from dtkd_mmaction.modules.grid import resize_grid
 
 from .steps import TEACHERS, step_of, student_loss, total_loss
 from .timing import Row, Times
@@ -47,13 +46,13 @@ def loss_terms(
     """Each loss of what student and teachers say of one batch."""
     samples = batch['data_samples']
     with torch.no_grad():
-        taught = distiller.teach(batch['inputs'], samples)
-        _, student = distiller.student_forward(batch['inputs'], samples)
+        teachers = distiller.teach(batch['inputs'], samples)
+        _, student = distiller.learn(batch['inputs'], samples)
     logits, student_map, embedding = (
         x.detach().clone().requires_grad_()
         for x in (student.logits, student.map, student.embedding)
     )
-    vit, cnn = (taught[name] for name in TEACHERS)
+    vit, cnn = (teachers[name] for name in TEACHERS)
     # as recorded, so that their layout is part of the time
     vit_map, cnn_map, vit_embedding = vit.map, cnn.map, vit.embedding
     width = distiller.loss_sd.target_width(student_map.shape[1])
@@ -62,13 +61,13 @@ def loss_terms(
         target = distiller.loss_sd.target(
             vit_map, cnn_map, student_map.shape[2:], width
         )
-        grid = target.residual.shape[2:]
-        predicted = distiller.branch(resize_grid(student_map, grid))
-        return distiller.loss_sd.compare(predicted, target)
+        return distiller.loss_sd.predict_and_compare(
+            distiller.branch, student_map, target
+        )
 
     return {
         'loss_sr': lambda: distiller.loss_sr(
-            logits, {name: taught[name].logits for name in TEACHERS}
+            logits, {name: teachers[name].logits for name in TEACHERS}
         ),
         'loss_sd with its branch': structure,
         'loss_rkd': lambda: distiller.loss_rkd(embedding, vit_embedding),
