@@ -294,7 +294,7 @@ class TestBuilding:
                 return 0
 
         with pytest.raises(
-            TypeError, match="asks for .'student_gradients'.; there are"
+            TypeError, match="arguments .'student_gradients'.; there are"
         ):
             build(losses=dict(curious=dict(type='CuriousLoss')))
 
