@@ -13,6 +13,7 @@ from .checkpoints import (
     checkpoint_loaders,
     safe_checkpoint_globals,
 )
+from .config_names import configs_by_package_name
 from .cpu_training import (
     amp_on_cpu,
     bfloat16_logits,
@@ -38,3 +39,4 @@ def apply() -> None:
     bfloat16_logits()
     decord_reads_by_path()
     tin_without_mmcv_operators()
+    configs_by_package_name()
