@@ -136,22 +136,22 @@ def test_torchvision_can_be_imported():
     code = f"""
         import importlib.util
         spec = importlib.util.spec_from_file_location(
-            'compat', {compat.__file__!r})
-        compat = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(compat)
+            'imports', {imports.__file__!r})
+        imports = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(imports)
         try:
             import torchvision
             sound = True
         except RuntimeError as error:
             assert 'torchvision::nms does not exist' in str(error), error
             sound = False
-        compat.torchvision_operators()
-        compat.torchvision_operators()
+        imports.torchvision_operators()
+        imports.torchvision_operators()
         import torch
         import torchvision
         net = torchvision.models.resnet18(weights=None).eval()
         assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 1000)
-        assert (compat.imports._torchvision_library is None) == sound
+        assert (imports._torchvision_library is None) == sound
     """
     subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', textwrap.dedent(code)],
@@ -711,8 +711,6 @@ class TestDecordReadsByPath:
     def open_clip(self, path, repaired):
         script = textwrap.dedent(f"""
             from dtkd_mmaction import compat
-from dtkd_mmaction.compat import cpu_training, imports
-from dtkd_mmaction.compat._patching import has_accelerator
             from mmaction.datasets.transforms import DecordInit
             if not {repaired}:
                 get = DecordInit._get_video_reader
