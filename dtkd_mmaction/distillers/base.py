@@ -14,13 +14,15 @@ from torch import Tensor
 from ..losses.options import check_ranges
 from ..recognizers.class_parts import check_same_parts, class_parts
 from ..recognizers.clip_view import model_inputs
-from ..recognizers.data_samples import view_keys
+from ..recognizers.data_samples import labelled_rows, view_keys
 from ..recognizers.feature_tap import EXTRAS, FeatureTap, Recording
+from ..recognizers.label_loss import label_loss_of, mean_over_ranks
 from ..recognizers.model_spec import TEACHER_KEYS, load_weights
 from ..recognizers.tapped_recognizer import build_tapped
 from ..teachers.cache_fingerprint import describe_teacher
 from ..teachers.frozen_teacher import FrozenTeacher
 from ..teachers.teacher_cache import TeacherCache
+from .gradient_limit import label_loss_at_chance, limit_gradients
 from .loss_set import LossSet
 from .shared_clip import SharedClipPreprocessor
 
@@ -72,6 +74,11 @@ class BaseDistiller(BaseModel):
             data set. With a cache no teacher is built or run.
         num_classes (int, optional): Classes of all heads, if the named
             configs have others.
+        max_gradient_ratio (float, optional): Largest gradient of each
+            distillation term at the student's tapped features, relative to
+            that of a label loss that has learnt nothing
+            (:func:`~.gradient_limit.limit_gradients`). Defaults to None: no
+            limit, as the methods were published.
 
     Attributes:
         student (nn.Module): The stock recognizer.
@@ -95,13 +102,18 @@ class BaseDistiller(BaseModel):
         teacher_mode: str = 'eval',
         teacher_cache: Optional[str] = None,
         num_classes: Optional[int] = None,
+        max_gradient_ratio: Optional[float] = None,
     ) -> None:
         if teacher_mode not in TEACHER_MODES:
             raise ValueError(
                 f'model.teacher_mode={teacher_mode!r}: choose one of '
                 f'{TEACHER_MODES}.'
             )
-        check_ranges('model.', label_weight=label_weight)
+        check_ranges(
+            'model.',
+            label_weight=label_weight,
+            max_gradient_ratio=max_gradient_ratio,
+        )
         for name, spec in teachers.items():
             FrozenTeacher.check_spec(spec, f'model.{name}')
         recognizer, view, tap = build_student(
@@ -124,6 +136,7 @@ class BaseDistiller(BaseModel):
         self.num_classes = tap.num_classes
         self.parts = class_parts(self.student.cls_head, self.num_classes)
         self.label_weight = label_weight
+        self.max_gradient_ratio = max_gradient_ratio
         self.student_transform = (
             MODELS.build(student_transform) if student_transform else None
         )
@@ -143,6 +156,8 @@ class BaseDistiller(BaseModel):
         # Not registered with nn.Module: no teacher may be in the state_dict,
         # the optimizer or DDP.
         self.__dict__['_teachers'] = {}
+        # Set by the training loop: some clips have the label -1.
+        self.has_unlabelled_clips = False
         # A TeachersAhead, if the training loop runs them one batch ahead.
         self.teachers_ahead = None
         self.losses = LossSet(
@@ -310,8 +325,9 @@ class BaseDistiller(BaseModel):
             data_samples (list): B samples with labels.
 
         Returns:
-            tuple[dict, Recording]: The stock losses of the student, weighted
-                by ``label_weight``, and its recorded outputs.
+            tuple[dict, Recording]: The stock losses of the student on the
+                labelled clips, weighted by ``label_weight``, and its
+                recorded outputs for all clips.
         """
         if self.student_transform is not None:
             clips = self.student_transform(clips)
@@ -319,8 +335,13 @@ class BaseDistiller(BaseModel):
             self.student, self.student_view, clips, data_samples
         )
         extras = self.losses.student_extras
+        rows = labelled_rows(data_samples)
         with self.student_tap.record(inputs, extras) as recording:
-            losses = self.student.loss(inputs, data_samples)
+            with label_loss_of(self.student, rows, 'model.student'):
+                losses = self.student.loss(inputs, data_samples)
+        if self.has_unlabelled_clips:
+            labelled = len(data_samples if rows is None else rows)
+            losses = mean_over_ranks(losses, labelled, inputs.device)
         if self.label_weight != 1:
             losses = {
                 name: value * self.label_weight if 'loss' in name else value
@@ -338,6 +359,42 @@ class BaseDistiller(BaseModel):
     ) -> Dict[str, Tensor]:
         """Computes the losses of the config's ``losses``, and monitors."""
         return self.losses(student, teachers, labels, data_samples)
+
+    def limit(
+        self,
+        losses: Dict[str, Tensor],
+        label_losses: Dict[str, Tensor],
+        student: Recording,
+        labels: Tensor,
+    ) -> Dict[str, Tensor]:
+        """Keeps every distillation term from drowning the label loss.
+
+        Args:
+            losses (dict[str, Tensor]): All losses and monitors of the step.
+            label_losses (dict[str, Tensor]): The student's own among them.
+            student (Recording): Outputs of the student.
+            labels (Tensor): Labels of the batch.
+
+        Returns:
+            dict[str, Tensor]: ``losses``, limited, and the monitors
+                ``gradient/<term>``, the ratios before limiting.
+        """
+        features = [t for t in student.tapped if t.requires_grad]
+        if not self.max_gradient_ratio or not self.label_weight:
+            return losses
+        if not features or not torch.is_grad_enabled():
+            return losses
+        losses, ratios = limit_gradients(
+            losses,
+            [n for n in losses if 'loss' in n and n not in label_losses],
+            self.label_weight
+            * label_loss_at_chance(student.logits, labels, self.parts),
+            features,
+            self.max_gradient_ratio,
+        )
+        for name, ratio in ratios.items():
+            losses[f'gradient/{name.replace("loss_", "")}'] = ratio
+        return losses
 
     def loss(self, inputs: Tensor, data_samples: list) -> Dict[str, Tensor]:
         """Computes the losses and monitors of one batch."""

@@ -2,6 +2,7 @@
 
 from typing import Dict, Optional
 
+import torch
 import torch.nn as nn
 from mmaction.registry import MODELS
 from torch import Tensor
@@ -13,6 +14,7 @@ from ..recognizers.data_samples import labels_of, view_keys
 from ..recognizers.feature_tap import Recording
 from .base import BaseDistiller, without_autocast
 from .fusion_loss import FusionLoss
+from .teacher_trust import TeacherTrust
 
 TEACHERS = ('vit', 'cnn')
 RKD_TEACHERS = ('vit', 'cnn', 'both')
@@ -20,9 +22,12 @@ RKD_FEATURES = ('classifier_input', 'mean_patch')
 # The full objective at its default weights.
 LOSS_SR = dict(type='DATWLoss', loss_weight=1.0)
 LOSS_SD = dict(type='StructureDiscrepancyLoss', loss_weight=1.0)
-LOSS_RKD = dict(type='RKDLoss', loss_weight=25.0)
+LOSS_RKD = dict(type='RKDLoss', loss_weight=1.0)
 # Eq. 11 as printed ends in squeeze-excitation.
 BRANCH_PRESETS = dict(corrected={}, paper_literal=dict(out_proj=False))
+# The paper trusts every teacher and limits no gradient.
+TRUST_PRESETS = dict(corrected=True, paper_literal=False)
+GRADIENT_PRESETS = dict(corrected=1.0, paper_literal=0)
 
 
 @MODELS.register_module()
@@ -44,7 +49,7 @@ class DualTeacherDistiller(BaseDistiller):
             residual. Defaults to :class:`StructureDiscrepancyLoss` with
             weight 1.
         loss_rkd (dict, optional): Relations in the batch. Defaults to
-            :class:`RKDLoss` with weight 25.
+            :class:`RKDLoss` with weight 1.
         branch (dict, optional): Options of
             :class:`StructureDiscrepancyBranch`, which is built if
             ``loss_sd`` is on.
@@ -59,6 +64,14 @@ class DualTeacherDistiller(BaseDistiller):
         losses (dict[str, dict], optional): Further losses, as those of
             :class:`SingleTeacherDistiller`, each with ``teacher='vit'`` or
             ``'cnn'``.
+        teacher_trust (bool, optional): Whether the three losses are
+            multiplied by the accuracy above chance of the teachers that they
+            read, measured on the labelled clips (:class:`TeacherTrust`): a
+            useless teacher then does no harm. Defaults to the preset's:
+            True, for ``'paper_literal'`` False.
+        max_gradient_ratio (float, optional): See :class:`BaseDistiller`.
+            Defaults to the preset's: 1, for ``'paper_literal'`` 0, which is
+            no limit.
         **options: ``label_weight``, ``student_transform``, ``teacher_mode``,
             ``teacher_cache`` and ``num_classes`` of :class:`BaseDistiller`.
     """
@@ -76,12 +89,19 @@ class DualTeacherDistiller(BaseDistiller):
         rkd_feature: str = 'classifier_input',
         preset: str = 'corrected',
         losses: Optional[Dict[str, dict]] = None,
+        teacher_trust: Optional[bool] = None,
+        max_gradient_ratio: Optional[float] = None,
         **options,
     ) -> None:
+        if max_gradient_ratio is None:
+            max_gradient_ratio = GRADIENT_PRESETS.get(preset)
+        if teacher_trust is None:
+            teacher_trust = TRUST_PRESETS.get(preset)
         super().__init__(
             student,
             dict(vit_teacher=vit_teacher, cnn_teacher=cnn_teacher),
             losses=losses,
+            max_gradient_ratio=max_gradient_ratio,
             **options,
         )
         for option, value, choices in (
@@ -114,6 +134,12 @@ class DualTeacherDistiller(BaseDistiller):
                 dict(dict(type='RKDLoss'), **loss_rkd)
             )
         self._add_teacher_quantities()
+        read = [n for n in TEACHERS if self.teacher_quantities[n]]
+        self.trust = None
+        if teacher_trust and read:
+            self.trust = TeacherTrust(read, self.parts)
+            for name in read:
+                self.teacher_quantities[name].add('logits')
 
     def _add_teacher_quantities(self) -> None:
         """Adds what the three losses read to :attr:`teacher_quantities`."""
@@ -169,12 +195,18 @@ class DualTeacherDistiller(BaseDistiller):
         """
         # Teachers first: the student holds no activations yet.
         teachers = self.teach(inputs, data_samples)
-        losses, student = self.learn(inputs, data_samples)
+        label_losses, student = self.learn(inputs, data_samples)
         labels = labels_of(data_samples, inputs.device)
-        losses.update(self.logits(student, teachers, labels))
-        losses.update(self.structure(student, teachers, labels, data_samples))
-        losses.update(self.relations(student, teachers))
+        trust = self.trust(teachers, labels) if self.trust else None
+        losses = dict(label_losses)
+        losses.update(self.logits(student, teachers, labels, trust))
+        losses.update(
+            self.structure(student, teachers, labels, data_samples, trust)
+        )
+        losses.update(self.relations(student, teachers, trust))
         losses.update(self.further(student, teachers, labels, data_samples))
+        losses = self.limit(losses, label_losses, student, labels)
+        losses.update({f'trust/{n}': v for n, v in (trust or {}).items()})
         return losses
 
     @without_autocast
@@ -183,6 +215,7 @@ class DualTeacherDistiller(BaseDistiller):
         student: Recording,
         teachers: Dict[str, Recording],
         labels: Tensor,
+        trust: Optional[Dict[str, Tensor]],
     ) -> Dict[str, Tensor]:
         """L_SR: the student's logits follow the fused teachers' (Eq. 3 to 7).
 
@@ -190,7 +223,7 @@ class DualTeacherDistiller(BaseDistiller):
             dict[str, Tensor]: ``loss_sr``, one per part of the head, and the
                 teachers' weights.
         """
-        return self.losses_sr(student, teachers, labels)
+        return self.losses_sr(student, teachers, labels, trust)
 
     def structure(
         self,
@@ -198,6 +231,7 @@ class DualTeacherDistiller(BaseDistiller):
         teachers: Dict[str, Recording],
         labels: Tensor,
         data_samples: list,
+        trust: Optional[Dict[str, Tensor]],
     ) -> Dict[str, Tensor]:
         """L_SD: the branch predicts the teachers' residual (Eq. 8 to 12).
 
@@ -224,11 +258,16 @@ class DualTeacherDistiller(BaseDistiller):
         value = self.loss_sd.predict_and_compare(
             self.branch, student.map, target, labels
         )
+        if trust is not None:  # a difference is as good as the worse teacher
+            value = value * torch.minimum(trust['vit'], trust['cnn'])
         return dict(loss_sd=value, **self.loss_sd.monitors)
 
     @without_autocast
     def relations(
-        self, student: Recording, teachers: Dict[str, Recording]
+        self,
+        student: Recording,
+        teachers: Dict[str, Recording],
+        trust: Optional[Dict[str, Tensor]],
     ) -> Dict[str, Tensor]:
         """L_RKD: distances between the clips of a batch (Eq. 13).
 
@@ -242,6 +281,7 @@ class DualTeacherDistiller(BaseDistiller):
                 self._relational_feature(student),
                 self._relational_feature(teachers[name]),
             )
+            * (trust[name] if trust is not None else 1)
             for name in self.rkd_teachers
         ]
         return dict(loss_rkd=sum(values) / len(values))

@@ -2,6 +2,7 @@
 
 from typing import Dict, Optional, Sequence
 
+import torch
 import torch.nn as nn
 from mmaction.registry import MODELS
 from torch import Tensor
@@ -45,12 +46,16 @@ class FusionLoss(nn.ModuleList):
         self.reads_labels = any(
             'labels' in argument_names(loss.forward) for loss in self
         )
+        self.reads_trust = any(
+            'trust' in argument_names(loss.forward) for loss in self
+        )
 
     def forward(
         self,
         student: Recording,
         teachers: Dict[str, Recording],
         labels: Tensor,
+        trust: Optional[Dict[str, Tensor]] = None,
     ) -> Dict[str, Tensor]:
         """Computes the loss of every part and its monitors.
 
@@ -59,17 +64,25 @@ class FusionLoss(nn.ModuleList):
             teachers (dict[str, Recording]): Outputs of the teachers, by
                 short name.
             labels (Tensor): (B,), (B, parts) or mixed (B, N).
+            trust (dict[str, Tensor], optional): Short name -> factor of the
+                teacher. The loss is multiplied by the largest, and a loss
+                that weighs its teachers, such as ``DATWLoss``, receives all.
 
         Returns:
             dict[str, Tensor]: ``<name>`` and the monitors, each with the
                 part's suffix (``loss_sr_verb``).
         """
         results: Dict[str, Tensor] = {}
+        factors = None
+        if trust is not None and self.teachers:
+            factors = torch.stack([trust[name] for name in self.teachers])
         for part, loss in zip(self.parts, self):
             extra = {}
             if self.reads_labels:
                 extra['labels'] = part.labels_of(labels)
-            results[f'{self.name}{part.suffix}'] = loss(
+            if self.reads_trust:
+                extra['trust'] = factors
+            value = loss(
                 part.logits_of(student.logits),
                 {
                     name: part.logits_of(teachers[name].logits)
@@ -77,6 +90,9 @@ class FusionLoss(nn.ModuleList):
                 },
                 **extra,
             )
+            if factors is not None:
+                value = value * factors.max()
+            results[f'{self.name}{part.suffix}'] = value
             for monitor, value in getattr(loss, 'monitors', {}).items():
                 results[f'{monitor}{part.suffix}'] = value
         return results

@@ -6,14 +6,15 @@ new method is one class (``docs/methods.md``).
 """
 
 import inspect
-from typing import Any, Callable, Dict, Optional, Sequence, Set
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
 import torch.nn as nn
 from mmaction.registry import MODELS
+from mmengine.logging import print_log
 from torch import Tensor
 
 from ..recognizers.class_parts import ClassPart, options_of_parts
-from ..recognizers.data_samples import sample_ids
+from ..recognizers.data_samples import labelled_rows, sample_ids
 from ..recognizers.feature_tap import EXTRAS, FeatureTap, Recording
 
 OWNERS = ('student', 'teacher')
@@ -75,6 +76,7 @@ class LossSet(nn.Module):
         self.part_of: Dict[str, ClassPart] = {}
         self.teacher_of: Dict[str, str] = {}
         self.arguments_of: Dict[str, Set[str]] = {}
+        self._named: Set[str] = set()  # said to leave out unlabelled clips
         for name, config in (losses or {}).items():
             if config is None:
                 continue
@@ -200,6 +202,7 @@ class LossSet(nn.Module):
             dict[str, Tensor]: ``loss_<name>`` and ``<name>/<monitor>``.
         """
         results: Dict[str, Tensor] = {}
+        rows = labelled_rows(data_samples)
         for name, loss in self.losses.items():
             wanted, part = self.arguments_of[name], self.part_of[name]
             arguments: Dict[str, Any] = {}
@@ -219,7 +222,29 @@ class LossSet(nn.Module):
                 arguments['sample_ids'] = sample_ids(
                     data_samples, labels.device
                 )
+            if 'labels' in wanted and rows is not None:
+                self._say_that_clips_are_left_out(name)
+                arguments = {k: rows_of(v, rows) for k, v in arguments.items()}
+            if 'labels' in wanted and rows == []:
+                results[f'loss_{name}'] = student.logits.sum() * 0
+                continue
             results[f'loss_{name}'] = loss(**arguments)
             for monitor, value in getattr(loss, 'monitors', {}).items():
                 results[f'{name}/{monitor}'] = value
         return results
+
+    def _say_that_clips_are_left_out(self, name: str) -> None:
+        if name not in self._named:
+            self._named.add(name)
+            print_log(
+                f'model.losses.{name} reads labels: it leaves out the '
+                'unlabelled clips (label -1).',
+                'current',
+            )
+
+
+def rows_of(value: Any, rows: List[int]) -> Any:
+    """Returns some rows of a tensor or of every tensor in a list."""
+    if isinstance(value, (list, tuple)):
+        return [rows_of(v, rows) for v in value]
+    return value[rows]

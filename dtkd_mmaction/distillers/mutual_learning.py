@@ -10,6 +10,8 @@ from ..losses.kd import kd_loss
 from ..losses.options import check_ranges
 from ..recognizers.class_parts import check_same_parts, class_parts
 from ..recognizers.clip_view import model_inputs
+from ..recognizers.data_samples import labelled_rows
+from ..recognizers.label_loss import label_loss_of, mean_over_ranks
 from ..recognizers.model_spec import load_weights
 from .base import BaseDistiller, build_student
 
@@ -81,8 +83,13 @@ class MutualLearningDistiller(BaseDistiller):
         """
         losses, student = self.learn(inputs, data_samples)
         clips = model_inputs(self.peer, self.peer_view, inputs, data_samples)
+        rows = labelled_rows(data_samples)
         with self.peer_tap.record(clips) as peer:
-            peer_losses = self.peer.loss(clips, data_samples)
+            with label_loss_of(self.peer, rows, 'model.peer'):
+                peer_losses = self.peer.loss(clips, data_samples)
+        if self.has_unlabelled_clips:
+            labelled = len(data_samples if rows is None else rows)
+            peer_losses = mean_over_ranks(peer_losses, labelled, inputs.device)
         with torch.autocast(inputs.device.type, enabled=False):
             for part in self.parts:
                 name = f'loss_dml{part.suffix}'

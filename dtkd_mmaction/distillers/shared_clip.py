@@ -7,6 +7,8 @@ from mmaction.registry import MODELS
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from ..recognizers.data_samples import labelled_rows, mark_unlabelled
+
 
 @MODELS.register_module()
 class SharedClipPreprocessor(BaseDataPreprocessor):
@@ -38,10 +40,19 @@ class SharedClipPreprocessor(BaseDataPreprocessor):
         Returns:
             dict: ``inputs`` (B, 1, 3, T, H, W) and ``data_samples``.
         """
+        mark_unlabelled(data['data_samples'])
         data = self.cast_data(data)
         clips = stack_clips(data['inputs'])
         data_samples = data['data_samples']
         if training and self.blending is not None:
+            if labelled_rows(data_samples) is not None:
+                raise ValueError(
+                    'model.student: its data_preprocessor.blending '
+                    f'({type(self.blending).__name__}) mixes labels, but the '
+                    'training list holds unlabelled clips (label -1). Set '
+                    "model.student.cfg_options={'data_preprocessor.blending': "
+                    'None} or remove them from the list.'
+                )
             clips, data_samples = self.blending(clips.float(), data_samples)
         return dict(inputs=clips, data_samples=data_samples)
 

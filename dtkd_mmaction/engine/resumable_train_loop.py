@@ -15,6 +15,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from ..datasets.keyed_views import KeyedViewSampler, seed_generators
 from ..teachers.teachers_ahead import TeachersAhead
 from .atomic_checkpoint_hook import AtomicCheckpointHook
+from .unlabelled_clips import allow_unlabelled_clips
 
 # EX_TEMPFAIL of sysexits.h: not done, run it again (with --resume).
 INTERRUPTED_EXIT_CODE = 75
@@ -58,6 +59,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     def run(self) -> torch.nn.Module:
         """Train; validate where it is due."""
         self.runner.call_hook('before_train')
+        allow_unlabelled_clips(self.runner.model, self.dataloader.dataset)
         sampler = self.dataloader.sampler
         if isinstance(sampler, KeyedViewSampler):
             # A resumed run has the seed of the one it goes on with, which

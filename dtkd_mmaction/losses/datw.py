@@ -137,6 +137,7 @@ def datw_weights(
     weight_norm: str = 'ratio_sum_to_one',
     eps: float = 1e-6,
     conf_temperature: Optional[float] = None,
+    trust: Optional[Tensor] = None,
 ) -> Tensor:
     """Weight of every teacher on every sample (Eq. 4 to 6).
 
@@ -152,6 +153,8 @@ def datw_weights(
         eps (float): See :func:`normalise_scores`. Defaults to 1e-6.
         conf_temperature (float, optional): Temperature of the confidence.
             Defaults to ``tau``, as in the paper.
+        trust (Tensor, optional): Factor of each teacher's score, (K,).
+            Defaults to 1 for all.
 
     Returns:
         Tensor: (B, K).
@@ -169,7 +172,10 @@ def datw_weights(
                 student_logits, logits, discrepancy, tau
             )
         columns.append(value)
-    return normalise_scores(torch.stack(columns, dim=1), weight_norm, eps)
+    scores = torch.stack(columns, dim=1)  # (B, K)
+    if trust is not None:
+        scores = scores * trust
+    return normalise_scores(scores, weight_norm, eps)
 
 
 def fused_log_probs(
@@ -316,20 +322,26 @@ class DATWLoss(nn.Module):
         return self.weight_options['tau']
 
     def forward(
-        self, student_logits: Tensor, teacher_logits: Dict[str, Tensor]
+        self,
+        student_logits: Tensor,
+        teacher_logits: Dict[str, Tensor],
+        trust: Optional[Tensor] = None,
     ) -> Tensor:
-        """Weighted :func:`datw_loss`.
+        """Computes the weighted :func:`datw_loss`.
 
         Args:
             student_logits (Tensor): (B, N).
             teacher_logits (dict[str, Tensor]): Teacher name -> (B, N).
+            trust (Tensor, optional): See :func:`datw_weights`.
 
         Returns:
             Tensor: Scalar.
         """
         names = list(teacher_logits)
         logits = [teacher_logits[name].detach() for name in names]
-        weights = datw_weights(student_logits, logits, **self.weight_options)
+        weights = datw_weights(
+            student_logits, logits, trust=trust, **self.weight_options
+        )
         if self.detach_weights:
             weights = weights.detach()
         self._watch(names, student_logits.detach(), logits, weights.detach())

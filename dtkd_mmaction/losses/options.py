@@ -60,6 +60,7 @@ RANGES: Dict[str, Range] = dict(
     epsilon=TEMPERATURE,
     final_epsilon=TEMPERATURE,
     mask_ratio=FRACTION,
+    max_gradient_ratio=WEIGHT._replace(optional=True),
     mid_channels=COUNT._replace(optional=True),
     momentum=FRACTION,
     negatives=COUNT,

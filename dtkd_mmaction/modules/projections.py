@@ -199,7 +199,7 @@ class TeacherProjections(nn.Module):
             if labels is None:
                 raise ValueError("phi='probe' needs the labels.")
             return sum(
-                F.cross_entropy(
+                labelled_cross_entropy(
                     classifier(projected.mean(dim=(2, 3, 4))), labels
                 )
                 for classifier, projected in (
@@ -208,3 +208,20 @@ class TeacherProjections(nn.Module):
                 )
             )
         return None
+
+
+def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of the rows with a label; 0 if there is none.
+
+    Args:
+        logits (Tensor): (B, N).
+        labels (Tensor): (B,) classes, -1 for "no label", or (B, N) soft
+            labels.
+
+    Returns:
+        Tensor: Scalar.
+    """
+    if labels.is_floating_point():
+        return F.cross_entropy(logits, labels)
+    total = F.cross_entropy(logits, labels, ignore_index=-1, reduction='sum')
+    return total / (labels >= 0).sum().clamp(min=1)

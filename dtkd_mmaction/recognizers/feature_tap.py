@@ -106,6 +106,11 @@ class Recording:
         return grid
 
     @property
+    def tapped(self) -> List[Tensor]:
+        """The tapped module's output tensors, in the model's own form."""
+        return tensors_in(self.outputs[self.tap.module_name])
+
+    @property
     def map(self) -> Tensor:
         """The tapped feature map, (B, C, T, H, W)."""
         return self.grid_of(self.tap.module_name)
@@ -236,12 +241,13 @@ class FeatureTap:
         def listen(name):
 
             def on_module(_, __, output):
-                if name in self.overwritten:
-                    output = clone(output)
                 recording.outputs[name] = output
                 recording.versions[name] = [
                     t._version for t in tensors_in(output)
                 ]
+                # Layers behind the module modify a copy, so the recorded
+                # tensor stays in the graph of all losses.
+                return clone(output) if name in self.overwritten else None
 
             return on_module
 
