@@ -63,5 +63,5 @@ model = dict(
     loss_sd=dict(
         type='StructureDiscrepancyLoss', loss_weight=1.0, zeta=0.5, rho=0.5
     ),
-    loss_rkd=dict(type='RKDLoss', loss_weight=25.0, gather=True),
+    loss_rkd=dict(type='RKDLoss', loss_weight=1.0, gather=True),
 )

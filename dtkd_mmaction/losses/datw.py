@@ -64,15 +64,16 @@ def teacher_confidence(logits: Tensor, tau: float, kind: str) -> Tensor:
 def student_teacher_discrepancy(
     student_logits: Tensor, teacher_logits: Tensor, kind: str, tau: float = 1.0
 ) -> Tensor:
-    """How far the student is from a teacher on each sample (Eq. 5).
+    """Distance between student and teacher on each sample (Eq. 5).
 
     Args:
         student_logits (Tensor): (B, N).
         teacher_logits (Tensor): (B, N).
-        kind (str): ``'centred_cosine'``: cosine distance of the logits less
-            their mean over classes, which does not change when a constant is
-            added to either; ``'raw_cosine'``: as printed; ``'prob_cosine'``:
-            of the softmaxes; ``'js'``: Jensen-Shannon divergence / log 2.
+        kind (str): ``'prob_cosine'``: cosine distance of the softmaxes;
+            ``'raw_cosine'``: of the logits, as printed;
+            ``'centred_cosine'``: of the logits minus their mean over classes
+            (for two classes it is 0 or 2 and nothing between); ``'js'``:
+            Jensen-Shannon divergence / log 2.
         tau (float): Temperature of the softmaxes of the last two.
 
     Returns:
@@ -133,7 +134,7 @@ def datw_weights(
     tau: float = 4.0,
     score: str = 'product',
     confidence: str = 'one_plus_negentropy',
-    discrepancy: str = 'centred_cosine',
+    discrepancy: str = 'prob_cosine',
     weight_norm: str = 'ratio_sum_to_one',
     eps: float = 1e-6,
     conf_temperature: Optional[float] = None,
@@ -276,7 +277,7 @@ class DATWLoss(nn.Module):
             tau=4.0,
             score='product',
             confidence='one_plus_negentropy',
-            discrepancy='centred_cosine',
+            discrepancy='prob_cosine',
             weight_norm='ratio_sum_to_one',
             eps=1e-6,
             conf_temperature=None,
