@@ -16,16 +16,25 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def start_ranks(function, arguments=(), ranks=2, log=os.devnull):
+def start_ranks(
+    function, arguments=(), ranks=2, log=os.devnull, own_group=False
+):
     """Starts ``function(*arguments)`` in every rank and returns at once.
 
     Each has the environment that ``torchrun`` would give it, for
     ``launcher='pytorch'``. Forked, because imports would take most of the
-    time otherwise. Output goes to ``{log}.{rank}``.
+    time otherwise. Output goes to ``{log}.{rank}``. With ``own_group`` a
+    signal to the process group reaches all ranks and nobody else.
     """
     port = free_port()
+    context = get_context('fork')
+    group = context.Value('i', 0)
 
     def child(rank):
+        if own_group:
+            with group:
+                os.setpgid(0, group.value)
+                group.value = os.getpgid(0)
         os.environ.update(
             RANK=str(rank),
             LOCAL_RANK=str(rank),
@@ -39,7 +48,6 @@ def start_ranks(function, arguments=(), ranks=2, log=os.devnull):
         gc.freeze()  # MMEngine's data sets collect garbage: now quickly
         function(*arguments)
 
-    context = get_context('fork')
     processes = [
         context.Process(target=child, args=(rank,)) for rank in range(ranks)
     ]

@@ -7,6 +7,7 @@ what a teacher says of a view can be computed once and kept.
 """
 
 import hashlib
+import itertools
 import json
 import os.path as osp
 import random
@@ -15,14 +16,29 @@ from typing import Any, Iterator, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
+from mmaction.datasets import RepeatAugDataset
 from mmaction.registry import DATA_SAMPLERS, DATASETS
 from mmengine.dataset import BaseDataset, DefaultSampler
+from torch.utils.data import Sampler
 
 from .clips_digest import clips_digest, decoder_versions
+from .dataset_wrappers import (
+    WRAPPERS,
+    base_configs,
+    base_datasets,
+    find_sample,
+)
 from .kept_views import KeptViews
 
 # So many other samples are tried in place of an unreadable one.
 MAX_REPLACEMENTS = 100
+NO_VIEW = (
+    'train_dataloader.sampler: it asks KeyedViewDataset for sample {index} '
+    'without a view, so every epoch would have the same augmentation. Set '
+    "train_dataloader.sampler=dict(type='KeyedViewSampler', shuffle=True), "
+    "or train_cfg.type='ResumableTrainLoop', which adds the views to any "
+    'sampler.'
+)
 
 
 def seed_generators(key: Sequence[int]) -> None:
@@ -63,10 +79,14 @@ class KeyedViewDataset:
     NumPy and PyTorch are seeded around it and restored. Every sample says
     what it is (``metainfo['sample_idx']`` and ``['view']``). An unreadable
     clip is replaced by a view of another sample that is a function of the
-    key as well, and says that it is the other.
+    key as well, and says that it is the other. A data set that gives several
+    views of a sample at once (``RepeatAugDataset``) gives a list, all of
+    whose items have the same key.
 
     Args:
-        dataset (dict or BaseDataset): The training set.
+        dataset (dict or BaseDataset): The training set. MMEngine's wrappers
+            (``RepeatDataset``, ``ConcatDataset``) may be around it; every
+            repetition of a sample then has its own index and views.
         seed (int): Another seed gives other views. It is not the run's
             (``randomness.seed``), so that runs with several seeds can share
             what teachers said. Defaults to 0.
@@ -80,7 +100,8 @@ class KeyedViewDataset:
             ``views``.
 
     Raises:
-        TypeError: If it wraps something that is not a ``BaseDataset``.
+        TypeError: If it wraps something that is not a ``BaseDataset``, or
+            is asked for a sample without a view.
         ValueError: For ``views`` below 1, or ``kept_in`` without it.
     """
 
@@ -94,12 +115,14 @@ class KeyedViewDataset:
         config = dataset
         if isinstance(dataset, dict):
             dataset = DATASETS.build(dataset)
-        if not isinstance(dataset, BaseDataset):
-            raise TypeError(
-                'train_dataloader.dataset: KeyedViewDataset wraps a '
-                'BaseDataset such as CheckedVideoDataset or VideoDataset, '
-                f'found {type(dataset).__name__}.'
-            )
+        for part in base_datasets(dataset):
+            if not isinstance(part, BaseDataset):
+                raise TypeError(
+                    'train_dataloader.dataset.dataset: found a '
+                    f'{type(part).__name__}; KeyedViewDataset wraps a '
+                    'BaseDataset such as CheckedVideoDataset, or MMEngine '
+                    'wrappers (RepeatDataset, ConcatDataset) around one.'
+                )
         if views is not None and views < 1:
             raise ValueError(
                 f'train_dataloader.dataset.views={views}: give the number '
@@ -110,15 +133,28 @@ class KeyedViewDataset:
                 f'train_dataloader.dataset.kept_in={kept_in!r} needs views: '
                 'every epoch is a new view otherwise, and none comes again.'
             )
+        if kept_in is not None and any(
+            isinstance(part, RepeatAugDataset)
+            for part in base_datasets(dataset)
+        ):
+            raise ValueError(
+                f'train_dataloader.dataset.kept_in={kept_in!r}: found a '
+                'RepeatAugDataset, which gives several clips per view; '
+                'kept_in needs one. Use CheckedVideoDataset with views=N, '
+                'or leave kept_in out.'
+            )
         self.dataset = dataset
         self.seed = seed
         self.views = views
         self.folder = None
         self._kept: Optional[KeptViews] = None
         if kept_in is not None:
-            pipeline = config['pipeline']
             described = json.dumps(
-                [config['type'], pipeline, seed, decoder_versions(pipeline)],
+                [
+                    [part['type'], part['pipeline'], seed]
+                    + [decoder_versions(part['pipeline'])]
+                    for part in base_configs(config)
+                ],
                 sort_keys=True,  # a config that was dumped has them sorted
                 default=str,
             )
@@ -143,13 +179,19 @@ class KeyedViewDataset:
         """One view of one sample.
 
         Args:
-            key (tuple[int, int] or int): Sample and view, from
-                :class:`KeyedViewSampler`; a sample alone is its view 0.
+            key (tuple[int, int]): Sample and view, from
+                :class:`KeyedViewSampler`. With ``views=1`` a sample's
+                number alone will do.
 
         Raises:
+            TypeError: If the view is missing.
             RuntimeError: If no sample can be read.
         """
-        index, view = key if isinstance(key, tuple) else (key, 0)
+        if not isinstance(key, tuple):
+            if self.views != 1:
+                raise TypeError(NO_VIEW.format(index=key))
+            key = (key, 0)
+        index, view = key
         view = view % self.views if self.views else view
         replacements = np.random.default_rng([self.seed, index, view])
         for _ in range(MAX_REPLACEMENTS + 1):
@@ -173,17 +215,14 @@ class KeyedViewDataset:
         return data
 
     def _decode(self, index: int, view: int) -> Optional[dict]:
+        dataset, inner_index = find_sample(self.dataset, index)
         with keyed_generators([self.seed, index, view]):
-            data = self.dataset.prepare_data(index)
+            data = dataset.prepare_data(inner_index)
         if data is not None:
-            sample = data['data_samples']
-            if not hasattr(sample, 'set_metainfo'):
-                raise TypeError(
-                    'train_dataloader.dataset: KeyedViewDataset wraps data '
-                    'sets of one view a sample, but '
-                    f'{type(self.dataset).__name__} gives several.'
+            for part in data if isinstance(data, list) else [data]:
+                part['data_samples'].set_metainfo(
+                    dict(sample_idx=index, view=view)
                 )
-            sample.set_metainfo(dict(sample_idx=index, view=view))
         return data
 
 
@@ -195,18 +234,58 @@ class KeyedViewSampler(DefaultSampler):
     and the epoch alone.
 
     Args:
-        **kwargs: Those of ``DefaultSampler``.
+        dataset (KeyedViewDataset): The training set.
+        **kwargs: Arguments of ``DefaultSampler``.
 
     Attributes:
         skip (int): So many samples of the next epoch are left out, because
             an interrupted run has had them.
+
+    Raises:
+        TypeError: For a data set that takes plain sample numbers.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, dataset: KeyedViewDataset, **kwargs) -> None:
+        if isinstance(dataset, (BaseDataset, *WRAPPERS)):
+            name = type(dataset).__name__
+            raise TypeError(
+                f'train_dataloader.dataset is a {name}, but KeyedViewSampler '
+                'needs a KeyedViewDataset outside of all others. Write '
+                "dataset=dict(type='KeyedViewDataset', "
+                f"dataset=dict(type='{name}', ...))."
+            )
+        super().__init__(dataset, **kwargs)
         self.skip = 0
 
     def __iter__(self) -> Iterator[Tuple[int, int]]:
         indices = list(super().__iter__())[self.skip :]
         self.skip = 0
         return iter([(index, self.epoch) for index in indices])
+
+
+class SkippingSampler(Sampler):
+    """Leaves out the beginning of an epoch of another sampler.
+
+    Args:
+        sampler (Sampler): It gives the numbers of samples.
+        keyed (bool): Whether the data set is a :class:`KeyedViewDataset`,
+            which needs the number of the view too.
+
+    Attributes:
+        epoch (int): The number of the view.
+        skip (int): Number of samples of the next epoch to leave out.
+    """
+
+    def __init__(self, sampler: Sampler, keyed: bool) -> None:
+        self.sampler = sampler
+        self.keyed = keyed
+        self.epoch = 0
+        self.skip = 0
+
+    def __iter__(self) -> Iterator[Union[int, Tuple[int, int]]]:
+        skip, self.skip = self.skip, 0
+        for index in itertools.islice(self.sampler, skip, None):
+            yield (int(index), self.epoch) if self.keyed else index
+
+    def __len__(self) -> int:
+        return len(self.sampler)

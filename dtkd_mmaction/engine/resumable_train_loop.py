@@ -3,19 +3,34 @@
 import signal
 import sys
 import threading
-from functools import partial
-from typing import Callable, Iterator, Optional, Sequence
+from typing import Iterator, List, Optional, Sequence, Union
 
 import torch
 from mmaction.registry import LOOPS
-from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.dataset import DefaultSampler
+from mmengine.dist import (
+    all_reduce,
+    broadcast_object_list,
+    get_rank,
+    get_world_size,
+)
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
+from torch.utils.data import DataLoader
 
-from ..datasets.keyed_views import KeyedViewSampler, seed_generators
+from ..datasets.dataset_wrappers import keyed_outside
+from ..datasets.keyed_views import (
+    KeyedViewDataset,
+    KeyedViewSampler,
+    SkippingSampler,
+    seed_generators,
+)
 from ..teachers.teachers_ahead import TeachersAhead
 from .atomic_checkpoint_hook import AtomicCheckpointHook
+from .launcher_watch import end_with_launcher
+from .process_failure import LOST_CONTACT, failure_elsewhere
 from .unlabelled_clips import allow_unlabelled_clips
+from .worker_signals import protect_workers
 
 # EX_TEMPFAIL of sysexits.h: not done, run it again (with --resume).
 INTERRUPTED_EXIT_CODE = 75
@@ -29,7 +44,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
       iteration, rank): dropout, mixup and random masks depend on nothing
       else, so a checkpoint needs no generator's state.
     - A run resumed from within an epoch (``default_hooks.checkpoint`` with
-      ``by_epoch=False``) skips the samples that it has had.
+      ``by_epoch=False``) skips the samples already seen in this epoch.
     - On SIGTERM (Slurm's preemption) it finishes its iteration, writes a
       checkpoint and exits with :data:`INTERRUPTED_EXIT_CODE`; ``--resume``
       goes on. During a validation it exits at once if the epoch's
@@ -39,7 +54,12 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     :class:`AtomicCheckpointHook` a run that is killed at any moment and
     resumed ends with the weights of one that was not.
 
+    The epoch is the view that any sampler asks a :class:`KeyedViewDataset`
+    for. Wrappers around it (``RepeatDataset``) are moved inside.
+
     Args:
+        runner (Runner): Of the training.
+        dataloader (DataLoader or dict): ``train_dataloader``.
         teachers_ahead (bool): Whether a distiller's teachers are asked about
             the next batch while the student learns this one, on a CUDA
             stream of their own (:class:`TeachersAhead`). Same values; a
@@ -47,57 +67,79 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         **kwargs: Those of ``EpochBasedTrainLoop``.
     """
 
-    def __init__(self, *args, teachers_ahead: bool = False, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        runner,
+        dataloader: Union[DataLoader, dict],
+        *args,
+        teachers_ahead: bool = False,
+        **kwargs,
+    ) -> None:
+        if isinstance(dataloader, dict):
+            dataset = keyed_outside(dataloader['dataset'])
+            dataloader = dict(dataloader, dataset=dataset)
+        super().__init__(runner, dataloader, *args, **kwargs)
         self._teachers_ahead = teachers_ahead
+        self._seed = runner.seed
         self._told_to_stop = False
         self._may_exit_at_once = False
-        self.dataloader.worker_init_fn = partial(
-            initialise_worker, self.dataloader.worker_init_fn
-        )
+        self._sampler = skipping_sampler(self.dataloader)
 
     def run(self) -> torch.nn.Module:
-        """Train; validate where it is due."""
-        self.runner.call_hook('before_train')
-        allow_unlabelled_clips(self.runner.model, self.dataloader.dataset)
-        sampler = self.dataloader.sampler
-        if isinstance(sampler, KeyedViewSampler):
-            # A resumed run has the seed of the one it goes on with, which
-            # was not known when its loader was built.
-            sampler.seed = self.runner.seed
+        """Trains, and validates where it is due."""
         in_main = threading.current_thread() is threading.main_thread()
         if in_main:
             before = signal.signal(signal.SIGTERM, self._on_sigterm)
+        end_with_launcher()
         try:
-            if self._epoch and not self._batches_done():
-                # The validation of its last epoch may have been cut off.
-                self._decide_current_val_interval()
-                self._validate()
-            while self._epoch < self._max_epochs and not self.stop_training:
-                self.run_epoch()
-                self._decide_current_val_interval()
-                self._validate()
+            self._run()
+        except Exception as error:
+            explanation = failure_elsewhere(error)
+            if self._told_to_stop and explanation == LOST_CONTACT:
+                self._exit()  # the other process was told to stop as well
+            if explanation is not None:
+                self.runner.logger.error(explanation)
+            raise
         finally:
             if in_main:
                 signal.signal(signal.SIGTERM, before)
-            self._stop_workers()
-        self.runner.call_hook('after_train')
         return self.runner.model
 
-    def _stop_workers(self) -> None:
-        """Ask persistent workers to end.
+    def _run(self) -> None:
+        self.runner.call_hook('before_train')
+        allow_unlabelled_clips(self.runner.model, self.dataloader.dataset)
+        # A resumed run has the seed of the one that it continues, which was
+        # not known when its loader was built. All processes divide one
+        # shuffled list, also with `diff_rank_seed`.
+        seed = [self.runner.seed]
+        broadcast_object_list(seed)
+        self._seed = seed[0]
+        if isinstance(self.dataloader.sampler, DefaultSampler):
+            self.dataloader.sampler.seed = self._seed
+        for loader in self._loaders():
+            protect_workers(loader)
+        if self._epoch and not self._batches_done():
+            # The validation of its last epoch may have been cut off.
+            self._decide_current_val_interval()
+            self._validate()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._decide_current_val_interval()
+            self._validate()
+        self.runner.call_hook('after_train')
 
-        Python ends them with a SIGTERM when it exits and waits for them; but
-        they outlive one (:func:`initialise_worker`).
-        """
-        workers = getattr(self.dataloader, '_iterator', None)
-        if workers is not None:
-            workers._shutdown_workers()
+    def _loaders(self) -> List[DataLoader]:
+        val_loop = self.runner.val_loop
+        return [self.dataloader, *([val_loop.dataloader] if val_loop else [])]
 
     def run_epoch(self) -> None:
-        """Train one epoch, or what is left of it."""
+        """Trains one epoch, or what is left of it."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
+        if isinstance(self._sampler, SkippingSampler):
+            self._sampler.epoch = self._epoch
+        # A sampler may draw its order, a worker its seed, from these.
+        seed_generators([self._seed, self._epoch])
         done = self._skip_batches(self._batches_done())
         for batch_idx, data_batch in enumerate(self._batches(), done):
             self.run_iter(batch_idx, data_batch)
@@ -124,7 +166,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             batch = following
 
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
-        """Train on one batch, with generators of its own."""
+        """Trains on one batch, with generators of its own."""
         seed_generators([self.runner.seed, self._iter, get_rank()])
         torch.manual_seed(torch.initial_seed())  # accelerators as well
         self._note('batches_done', idx + 1)
@@ -132,7 +174,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         super().run_iter(idx, data_batch)
 
     def _validate(self) -> None:
-        """Validate after an epoch, once, also over a restart."""
+        """Validates after an epoch, once, also over a restart."""
         due = (
             self.runner.val_loop is not None
             and self._epoch >= self.val_begin
@@ -168,10 +210,11 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         return self._noted('batches_done')
 
     def _skip_batches(self, done: int) -> int:
-        """Have the sampler leave out the batches of before.
+        """Makes the sampler leave out the batches that are done.
 
         Raises:
-            ValueError: If they cannot be told, or the sampler cannot.
+            ValueError: If the epoch has another length now, or the sampler
+                cannot leave out batches.
         """
         if not done:
             return 0
@@ -184,14 +227,15 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
                 'processes or the data set has changed. Resume with those '
                 "of before, or from an epoch's end."
             )
-        sampler = self.dataloader.sampler
-        if not isinstance(sampler, KeyedViewSampler):
+        if self._sampler is None:
             raise ValueError(
-                f'train_dataloader.sampler={type(sampler).__name__} cannot '
-                'go on inside an epoch: use KeyedViewSampler, or '
-                "checkpoints at an epoch's end."
+                'train_dataloader: the checkpoint was written within an '
+                'epoch, which '
+                f'{type(self.dataloader.batch_sampler).__name__} cannot '
+                'resume. Use KeyedViewSampler without a batch_sampler, or '
+                "resume from an epoch's end."
             )
-        sampler.skip = done * self.dataloader.batch_size
+        self._sampler.skip = done * self.dataloader.batch_size
         return done
 
     # Being told to stop
@@ -214,7 +258,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     def _save_and_exit(self) -> None:
         hook = self._checkpoint_hook()
-        if hook is not None:
+        if hook is not None and self._sampler is not None:
             hook.save_interrupted(self.runner)
         self._exit()
 
@@ -236,15 +280,26 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         )
 
 
-def initialise_worker(stock: Optional[Callable], worker_id: int) -> None:
-    """Have a loader's worker outlive the SIGTERM that its run receives.
+def skipping_sampler(
+    loader: DataLoader,
+) -> Union[KeyedViewSampler, SkippingSampler, None]:
+    """Makes a loader able to begin within an epoch.
 
-    A scheduler signals every process; the main one then still needs its
-    workers to finish the iteration. A second signal ends a worker.
+    It also makes it ask a :class:`KeyedViewDataset` for views.
+
+    Returns:
+        KeyedViewSampler or SkippingSampler, optional: The loader's own
+            sampler, or one that was put around it. None if the loader has
+            batches of another kind.
     """
-    if stock is not None:
-        stock(worker_id)
-    signal.signal(
-        signal.SIGTERM,
-        lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+    if isinstance(loader.sampler, KeyedViewSampler):
+        return loader.sampler
+    if not hasattr(loader.batch_sampler, 'sampler'):
+        return None
+    # `num_batch_per_epoch` puts a slice around the data set.
+    dataset = getattr(loader.dataset, '_dataset', loader.dataset)
+    # The loader iterates over this one; its `sampler` cannot be replaced.
+    loader.batch_sampler.sampler = SkippingSampler(
+        loader.batch_sampler.sampler, isinstance(dataset, KeyedViewDataset)
     )
+    return loader.batch_sampler.sampler

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from mmaction.registry import DATA_SAMPLERS, DATASETS
-from mmengine.dataset import ConcatDataset, pseudo_collate
+from mmengine.dataset import pseudo_collate
 from noise_clips import noise_pipeline, write_clips
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from dtkd_mmaction.datasets.keyed_views import (
     keyed_generators,
@@ -139,7 +139,7 @@ def test_an_unreadable_clip_is_replaced_by_a_view_of_another(clips):
 
 def test_no_readable_clip_ends_the_run(clips):
     dataset = build(clips, 'xx')
-    with pytest.raises(RuntimeError, match='None of 100 samples'):
+    with pytest.raises(RuntimeError, match='2 of the 2 clips'):
         dataset[0, 0]
 
 
@@ -237,10 +237,10 @@ def test_a_dumped_config_finds_its_views(clips, tmp_path):
 def test_bad_options(clips):
     with pytest.raises(ValueError, match=r'views=0: give the number'):
         build(clips, views=0)
-    with pytest.raises(TypeError, match='found ConcatDataset'):
+    with pytest.raises(TypeError, match='found a Subset'):
         DATASETS.build(
             dict(
                 type='KeyedViewDataset',
-                dataset=ConcatDataset([build(clips).dataset]),
+                dataset=Subset(build(clips).dataset, [0]),
             )
         )
