@@ -1,7 +1,6 @@
 """Base of all distillers: a student that learns, teachers that are frozen."""
 
 import functools
-import math
 from typing import Callable, Dict, List, Optional, Set, Tuple
 
 import torch
@@ -22,6 +21,7 @@ from ..recognizers.tapped_recognizer import build_tapped
 from ..teachers.cache_fingerprint import describe_teacher
 from ..teachers.frozen_teacher import FrozenTeacher
 from ..teachers.teacher_cache import TeacherCache
+from .finite_losses import FiniteLosses, autocasts_to_float16
 from .gradient_limit import label_loss_at_chance, limit_gradients
 from .loss_set import LossSet
 from .shared_clip import SharedClipPreprocessor
@@ -153,6 +153,7 @@ class BaseDistiller(BaseModel):
         self._cache_folder = teacher_cache
         self._cache: Optional[TeacherCache] = None
         self._teachers_loaded = False
+        self._finite_losses = FiniteLosses()
         # Not registered with nn.Module: no teacher may be in the state_dict,
         # the optimizer or DDP.
         self.__dict__['_teachers'] = {}
@@ -409,6 +410,7 @@ class BaseDistiller(BaseModel):
     ):
         """Distils in mode ``'loss'``; every other mode is the student's."""
         if mode == 'loss':
+            self._finite_losses.float16 = autocasts_to_float16(inputs.device)
             return self.loss(inputs, data_samples)
         return self.student(inputs, data_samples, mode=mode, **kwargs)
 
@@ -417,24 +419,12 @@ class BaseDistiller(BaseModel):
 
         Raises:
             FloatingPointError: If a loss or a monitor is not finite, with
-                its name. Monitors are checked because NaN in a teacher's map
-                empties the masks, so the loss itself would be zero.
+                its name (:class:`FiniteLosses`). Monitors are checked
+                because NaN in a teacher's map empties the masks, so the loss
+                itself would be zero.
         """
         total, log_vars = super().parse_losses(losses)
-        values = torch.stack([v.detach().float() for v in log_vars.values()])
-        if not torch.isfinite(values).all():
-            terms = dict(zip(log_vars, values.tolist()))
-            broken = {
-                name: value
-                for name, value in terms.items()
-                if not math.isfinite(value)
-            }
-            raise FloatingPointError(
-                f'Loss terms that are not finite: {broken}. All terms: '
-                f'{terms}. A lower learning rate, clip_grad or a lower '
-                'loss_weight of that term may help.'
-            )
-        return total, log_vars
+        return self._finite_losses.check(total, log_vars), log_vars
 
     def val_step(self, data: dict) -> list:
         """Predicts with the student and its own preprocessor."""

@@ -150,12 +150,13 @@ class CRDLoss(nn.Module):
 
     @torch.no_grad()
     def _set_z(self, similarities: Tuple[Tensor, Tensor]) -> None:
-        """Z = n * mean(exp) of the first batch, over all ranks."""
+        """Sets Z = n * mean(exp) from the first batch of all ranks."""
         z = self.num_samples * torch.stack(
             [values.exp().mean() for values in similarities]
         )
         dist.all_reduce(z, op='mean')
-        self.log_z.copy_(z.log())
+        if z.isfinite().all():  # or else float16 has overflowed
+            self.log_z.copy_(z.log())
 
     @torch.no_grad()
     def _update(
@@ -165,7 +166,7 @@ class CRDLoss(nn.Module):
         labels: Tensor,
         sample_ids: Tensor,
     ) -> None:
-        """Blend all ranks' embeddings into the banks."""
+        """Blends the embeddings of all ranks into the banks."""
         student, teacher, labels, sample_ids = (
             torch.cat(dist.all_gather(rows.detach().contiguous()))
             for rows in (student, teacher, labels, sample_ids)
@@ -174,6 +175,8 @@ class CRDLoss(nn.Module):
         # one counts, so that the outcome is the same on every rank.
         same = sample_ids == sample_ids[:, None]
         first = ~same.tril(diagonal=-1).any(dim=1)
+        # An overflow of float16 would stay in the banks for ever.
+        first &= student.isfinite().all(1) & teacher.isfinite().all(1)
         ids = sample_ids[first]
         for bank, rows in (
             (self.student_bank, student),
