@@ -106,7 +106,7 @@ def normalise_scores(scores: Tensor, kind: str, eps: float) -> Tensor:
 
     Args:
         scores (Tensor): (B, K), one column a teacher.
-        kind (str): ``'ratio_sum_to_one'``: (|s| + eps / K) / (sum |s| + eps),
+        kind (str): ``'ratio_sum_to_one'``: ``(|s| + eps / K) / (sum |s| + eps)``,
             which sums to one and falls back to 1 / K where all scores
             vanish; ``'paper_ratio'``: s / (sum s + eps) as printed;
             ``'softmax'``.

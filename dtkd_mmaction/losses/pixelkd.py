@@ -57,7 +57,7 @@ def evenly_spaced_frames(clip: Tensor, count: int) -> Tensor:
 
 
 def fit_frames(frames: Tensor, size: Tuple[int, int], fit: str) -> Tensor:
-    """Bring frames to a size.
+    """Brings frames to a size.
 
     Args:
         frames (Tensor): (B, 3, H, W).
@@ -66,7 +66,7 @@ def fit_frames(frames: Tensor, size: Tuple[int, int], fit: str) -> Tensor:
             the bottom and the right is cut off.
 
     Returns:
-        Tensor: (B, 3, *size); smaller for ``'crop'`` where ``frames`` is.
+        Tensor: (B, 3, height, width); smaller for ``'crop'`` where ``frames`` is.
     """
     check_choice('fit_frames', 'fit', fit, FITS)
     height, width = size

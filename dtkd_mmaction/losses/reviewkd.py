@@ -72,7 +72,7 @@ class SafeBatchNorm3d(nn.BatchNorm3d):
 
 
 def resize_nearest(feature_map: Tensor, grid: Sequence[int]) -> Tensor:
-    """(B, C, T, H, W) to (B, C, *grid), by nearest neighbours."""
+    """Resizes (B, C, T, H, W) to a grid by nearest neighbours."""
     if feature_map.shape[2:] == tuple(grid):
         return feature_map
     return F.interpolate(feature_map, size=tuple(grid), mode='nearest')

@@ -9,14 +9,14 @@ GRIDS = ('min', 'student', 'vit')
 
 
 def resize_grid(feature_map: Tensor, grid: Tuple[int, int, int]) -> Tensor:
-    """Resize a map: average over cells to shrink, interpolate to grow.
+    """Resizes a map: averages over cells to shrink, interpolate to grow.
 
     Args:
         feature_map (Tensor): (B, C, T, H, W).
         grid (tuple[int, int, int]): Wanted (T, H, W).
 
     Returns:
-        Tensor: (B, C, *grid).
+        Tensor: (B, C) and the grid.
     """
     grid = tuple(grid)
     pooled = tuple(map(min, feature_map.shape[2:], grid))

@@ -30,7 +30,10 @@ def run(sweep, monkeypatch, *args):
 
 
 def test_two_families(sweep, monkeypatch, tmp_path):
-    page, results = tmp_path / 'zoo.md', tmp_path / 'zoo.json'
+    page, results = (
+        tmp_path / 'supported_models.md',
+        tmp_path / 'supported_models.json',
+    )
     run(
         sweep,
         monkeypatch,

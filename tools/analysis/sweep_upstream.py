@@ -467,7 +467,7 @@ def first_line(error: Exception) -> str:
 
 
 def markdown(cases: List[Case], roles: List[str], untried: List[str]) -> str:
-    """The page ``docs/zoo.md``."""
+    """The page ``docs/supported_models.md``."""
     reasons: List[str] = []
 
     def cell(case: Case, role: str) -> str:
