@@ -102,14 +102,14 @@ def student_teacher_discrepancy(
 
 
 def normalise_scores(scores: Tensor, kind: str, eps: float) -> Tensor:
-    """Scores to weights (Eq. 6).
+    """Turns scores into weights (Eq. 6).
 
     Args:
-        scores (Tensor): (B, K), one column a teacher.
-        kind (str): ``'ratio_sum_to_one'``: ``(|s| + eps / K) / (sum |s| + eps)``,
-            which sums to one and falls back to 1 / K where all scores
-            vanish; ``'paper_ratio'``: s / (sum s + eps) as printed;
-            ``'softmax'``.
+        scores (Tensor): (B, K), one column per teacher.
+        kind (str): ``'ratio_sum_to_one'``:
+            ``(|s| + eps / K) / (sum |s| + eps)``, which sums to one and
+            falls back to 1 / K where all scores vanish; ``'paper_ratio'``:
+            ``s / (sum s + eps)`` as printed; ``'softmax'``.
         eps (float): See above.
 
     Returns:

@@ -66,7 +66,8 @@ def fit_frames(frames: Tensor, size: Tuple[int, int], fit: str) -> Tensor:
             the bottom and the right is cut off.
 
     Returns:
-        Tensor: (B, 3, height, width); smaller for ``'crop'`` where ``frames`` is.
+        Tensor: (B, 3, height, width); for ``'crop'`` not larger than
+            ``frames``.
     """
     check_choice('fit_frames', 'fit', fit, FITS)
     height, width = size
