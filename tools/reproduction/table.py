@@ -1,4 +1,4 @@
-"""From the records of runs to a table beside the paper's figures."""
+"""Turns the records of runs into a table with the paper's figures."""
 
 import math
 import os.path as osp
@@ -24,7 +24,7 @@ def mean_and_deviation(values: List[float]) -> str:
     return text
 
 
-def beside_paper(values: List[float], paper: float) -> List[str]:
+def difference_to_paper(values: List[float], paper: float) -> List[str]:
     """The paper's figure, and how far the mean is from it."""
     if math.isnan(paper):
         return [NOTHING, NOTHING]
@@ -33,7 +33,7 @@ def beside_paper(values: List[float], paper: float) -> List[str]:
     return [f'{paper:.2f}', f'{statistics.fmean(values) - paper:+.2f}']
 
 
-def beside_reference(values: List[float], reference: List[float]) -> str:
+def difference_to_reference(values: List[float], reference: List[float]) -> str:
     """Difference of the means, and its standard error (Welch's)."""
     if values is reference or len(values) < 2 or len(reference) < 2:
         return NOTHING
@@ -113,15 +113,15 @@ def lines(table: Table, rows: Iterable[dict]) -> List[List[str]]:
         if has_paper:
             result[0] += ['paper', 'difference']
         if table.reference:
-            result[0].append(f'beside {table.reference}')
+            result[0].append(f'vs. {table.reference}')
         for row, cells in zip(rows, result[1:]):
             own = values[row['name']]
             cells.append(mean_and_deviation(own))
             if has_paper:
                 paper = row['paper'].get(column, math.nan)
-                cells += beside_paper(own, paper)
+                cells += difference_to_paper(own, paper)
             if table.reference:
-                cells.append(beside_reference(own, reference))
+                cells.append(difference_to_reference(own, reference))
     for column, name in table.monitors.items():
         result[0].append(column)
         for row, cells in zip(rows, result[1:]):

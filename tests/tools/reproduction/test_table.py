@@ -37,8 +37,8 @@ def test_every_cell():
     assert text[0] == '## Two'
     assert cells(text[2]) == [
         *('row', 'runs'),
-        *('Verb', 'paper', 'difference', 'beside alone'),
-        *('Noun', 'paper', 'difference', 'beside alone'),
+        *('Verb', 'paper', 'difference', 'vs. alone'),
+        *('Noun', 'paper', 'difference', 'vs. alone'),
         'variance',
     ]
     error = math.sqrt((2 * 2**2 + 2 * 3**2) / 2)  # variances over n = 2
@@ -56,8 +56,8 @@ def test_a_metric_that_the_paper_lacks_stands_alone():
     table = TABLE._replace(metrics={'Verb': 'verb', 'Action': 'noun'})
     (head, *_) = markdown_table(table, ROWS).splitlines()[2:]
     assert cells(head)[2:8] == [
-        *('Verb', 'paper', 'difference', 'beside alone'),
-        *('Action', 'beside alone'),
+        *('Verb', 'paper', 'difference', 'vs. alone'),
+        *('Action', 'vs. alone'),
     ]
 
 
