@@ -6,13 +6,13 @@ teachers = 'work_dirs/ucf6'
 
 model = dict(
     type='DualTeacherDistiller',
-    student=dict(cfg=f'{here}/student_alone.py'),
+    student=dict(cfg=f'{here}/ucf6_student_alone.py'),
     vit_teacher=dict(
-        cfg=f'{here}/vit_teacher.py',
+        cfg=f'{here}/ucf6_vit_teacher.py',
         checkpoint=f'{teachers}/vit_teacher/epoch_*.pth',
     ),
     cnn_teacher=dict(
-        cfg=f'{here}/cnn_teacher.py',
+        cfg=f'{here}/ucf6_cnn_teacher.py',
         checkpoint=f'{teachers}/cnn_teacher/epoch_*.pth',
     ),
 )
