@@ -24,7 +24,7 @@ def mean_and_deviation(values: List[float]) -> str:
     return text
 
 
-def difference_to_paper(values: List[float], paper: float) -> List[str]:
+def vs_paper(values: List[float], paper: float) -> List[str]:
     """The paper's figure, and how far the mean is from it."""
     if math.isnan(paper):
         return [NOTHING, NOTHING]
@@ -33,7 +33,9 @@ def difference_to_paper(values: List[float], paper: float) -> List[str]:
     return [f'{paper:.2f}', f'{statistics.fmean(values) - paper:+.2f}']
 
 
-def difference_to_reference(values: List[float], reference: List[float]) -> str:
+def vs_reference(
+    values: List[float], reference: List[float]
+) -> str:
     """Difference of the means, and its standard error (Welch's)."""
     if values is reference or len(values) < 2 or len(reference) < 2:
         return NOTHING
@@ -119,9 +121,9 @@ def lines(table: Table, rows: Iterable[dict]) -> List[List[str]]:
             cells.append(mean_and_deviation(own))
             if has_paper:
                 paper = row['paper'].get(column, math.nan)
-                cells += difference_to_paper(own, paper)
+                cells += vs_paper(own, paper)
             if table.reference:
-                cells.append(difference_to_reference(own, reference))
+                cells.append(vs_reference(own, reference))
     for column, name in table.monitors.items():
         result[0].append(column)
         for row, cells in zip(rows, result[1:]):
