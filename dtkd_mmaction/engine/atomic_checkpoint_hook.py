@@ -12,6 +12,9 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.utils import mkdir_or_exist
 
+from .rank_buffers import KEY as RANK_BUFFERS
+from .rank_buffers import gather_rank_buffers, restore_rank_buffers
+
 INTERRUPTED = 'interrupted.pth'
 
 
@@ -67,6 +70,7 @@ class AtomicCheckpointHook(CheckpointHook):
     ) -> None:
         backend_args = backend_args or dict(backend='atomic_local')
         super().__init__(*args, backend_args=backend_args, **kwargs)
+        self._rank_buffers: List[dict] = []
 
     def before_train(self, runner) -> None:
         """As ``CheckpointHook``; clears what a kill has left behind.
@@ -129,6 +133,7 @@ class AtomicCheckpointHook(CheckpointHook):
         """Write a checkpoint, then say that it is the last one."""
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        self._rank_buffers = gather_rank_buffers(runner)
         runner.save_checkpoint(
             self.out_dir,
             name,
@@ -143,6 +148,17 @@ class AtomicCheckpointHook(CheckpointHook):
             AtomicLocalBackend().put_text(
                 self.last_ckpt, osp.join(runner.work_dir, 'last_checkpoint')
             )
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Adds what the other processes need to resume."""
+        if self._rank_buffers:
+            checkpoint[RANK_BUFFERS] = self._rank_buffers
+            self._rank_buffers = []
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Gives this process its own buffers back."""
+        if runner._resume:
+            restore_rank_buffers(runner, checkpoint)
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
         backend = self.file_backend
