@@ -50,7 +50,7 @@ from dtkd_mmaction.teachers.teacher_cache_writer import (
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

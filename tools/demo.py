@@ -69,7 +69,7 @@ class Result(NamedTuple):
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--data', default=osp.join(ROOT, 'data/demo'))
     parser.add_argument('--out', default=osp.join(ROOT, 'work_dirs/demo'))

@@ -14,7 +14,7 @@ from dtkd_mmaction.deployment.student_export import PARTS, student_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('checkpoint', help='checkpoint of a distillation run')
     parser.add_argument(

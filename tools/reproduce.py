@@ -77,7 +77,7 @@ def throughput(text: str) -> float:
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('table', help='table1 to table8, ucf6, ...')
     parser.add_argument(
@@ -346,7 +346,7 @@ def reproduce(args: argparse.Namespace, say: Callable[[Any], None]) -> int:
 
 
 def main() -> None:
-    """Command line."""
+    """Parses the command line."""
     # Models and configs that are merely looked at have nothing to say.
     logging.disable(logging.INFO)
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')

@@ -190,10 +190,10 @@ class TestDrawing:
 
     def test_names_that_are_alike(self, runs):
         same = [runs[0], runs[0], runs[1]]
-        named = tool.tell_apart(same, ['a/dtkd', 'b/dtkd', 'a/alone'])
+        named = tool.distinct_names(same, ['a/dtkd', 'b/dtkd', 'a/alone'])
         names = [run.name for run in named]
         assert names == ['a/dtkd', 'b/dtkd', 'a/alone']
-        named = tool.tell_apart(
+        named = tool.distinct_names(
             [runs[0], runs[0]], ['x/y/dtkd/seed0', 'x/y/tau_1/seed0/']
         )
         assert [run.name for run in named] == ['dtkd/seed0', 'tau_1/seed0']

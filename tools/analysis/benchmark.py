@@ -41,7 +41,7 @@ MEASUREMENTS = dict(
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Table 8, computed: parameters and multiply-adds of every model.
+"""Computes Table 8: parameters and multiply-adds of every model.
 
 Each model is counted at the clip that its config feeds it and, where the
 paper's figure belongs to another one, at that too.
@@ -22,7 +22,7 @@ KINETICS_HEAD = 'the paper counts the head of Kinetics-400'
 
 
 class Row(NamedTuple):
-    """A line of the paper's Table 8 and where the model stands here.
+    """One line of the paper's Table 8 and the config of its model.
 
     Attributes:
         model (str): Its name there.
@@ -108,19 +108,19 @@ HEAD = (
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--out', help='Markdown file to write as well')
     return parser.parse_args()
 
 
 def number(value: float, digits: int = 2) -> str:
-    """A figure, or nothing where there is none."""
+    """Formats a figure; an empty text for None."""
     return f'{value:.{digits}f}' if value == value else ''
 
 
 def cells(row: Row) -> List[str]:
-    """One line of the table, counted."""
+    """Counts one line of the table."""
     path = osp.join(ROOT, f'configs/teachers/{row.config}.py')
     config = Config.fromfile(path)
     clip = stock_clip(config)

@@ -1,4 +1,4 @@
-"""A distiller and its clips to look at instead of to train.
+"""Builds a distiller and its clips for inspection, without training.
 
 What the tools that look at single clips share (``tools/analysis``): the
 distiller of a config, the weights of a run in it, and one view of every clip
@@ -47,7 +47,7 @@ AUGMENTATIONS = (
 def build_distiller(
     path: str, cfg_options: Optional[dict] = None
 ) -> Tuple[Config, BaseDistiller]:
-    """The config and its distiller in eval mode, on the device at hand.
+    """Builds the config's distiller in eval mode on the available device.
 
     Teachers are live and in eval mode, whatever the config says of a cache
     and of ``teacher_mode``.
@@ -78,14 +78,14 @@ def build_distiller(
 
 
 def innermost(dataset: dict) -> dict:
-    """The data set that a config's wrappers (``dataset=dict(...)``) hold."""
+    """Returns the data set inside a config's wrappers."""
     while 'dataset' in dataset:
         dataset = dataset['dataset']
     return dataset
 
 
 def centre_pipeline(pipeline: List[dict]) -> List[dict]:
-    """A training pipeline with all chance taken out of it.
+    """Removes all randomness from a training pipeline.
 
     It gives clips of the same frames and size as in training: the middle of
     the video, the middle of the frame, not flipped. Made of a training
@@ -118,7 +118,7 @@ def centre_pipeline(pipeline: List[dict]) -> List[dict]:
 
 
 def centred_dataset(config: Config, split: str) -> BaseDataset:
-    """The clips of a list as the models share them, without chance.
+    """Builds a list's clips as the models share them, without randomness.
 
     Args:
         config (Config): A distillation config.
@@ -142,14 +142,14 @@ def centred_dataset(config: Config, split: str) -> BaseDataset:
 
 
 def read_checkpoint(path: str) -> dict:
-    """A checkpoint from a path, a URL or a pattern that one file matches."""
+    """Reads a checkpoint from a path, a URL or a pattern of one file."""
     return CheckpointLoader.load_checkpoint(
         find_checkpoint(path), map_location='cpu'
     )
 
 
 def student_state(path: str) -> dict:
-    """The student's weights in a run's checkpoint or in an exported one."""
+    """Returns the student's weights of a run or of an exported checkpoint."""
     checkpoint = read_checkpoint(path)
     if is_distiller_checkpoint(checkpoint):
         # without `meta`: its config is not wanted here
@@ -160,7 +160,7 @@ def student_state(path: str) -> dict:
 
 
 def load_exactly(model: nn.Module, state_dict: dict, path: str) -> None:
-    """Load weights that must fit one by one.
+    """Loads weights; every tensor must fit.
 
     Raises:
         ValueError: If one is missing, too many, or of another shape.
@@ -173,7 +173,7 @@ def load_exactly(model: nn.Module, state_dict: dict, path: str) -> None:
 
 @torch.no_grad()
 def ask_student(distiller: BaseDistiller, clips: Tensor) -> Recording:
-    """What the student says of the shared clips, without gradient.
+    """Runs the student on shared clips, without gradient.
 
     Args:
         distiller (BaseDistiller): In eval mode.

@@ -1,4 +1,4 @@
-"""Which loss moves the student, and whether it helps the labels.
+"""Compares the gradients of all losses at the student.
 
     python tools/analysis/loss_balance.py CONFIG
 
@@ -34,7 +34,7 @@ LABELS = 'loss_cls'
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -54,7 +54,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def measure(distiller: BaseDistiller, batch: dict) -> Dict[str, Tensor]:
-    """What every loss of one batch asks of the student.
+    """Measures value and gradient of every loss on one batch.
 
     Args:
         distiller (BaseDistiller): In training mode.
@@ -104,7 +104,7 @@ def measure(distiller: BaseDistiller, batch: dict) -> Dict[str, Tensor]:
 
 
 def draw(measured: Dict[str, Tensor]) -> Table:
-    """The table for a terminal."""
+    """Draws the table for a terminal."""
     table = Table(box=box.SIMPLE)
     table.add_column('loss')
     for name in ('value', 'gradient', f'beside {LABELS}', 'cosine with it'):
@@ -122,7 +122,7 @@ def draw(measured: Dict[str, Tensor]) -> Table:
 
 
 def balance(args: argparse.Namespace) -> Dict[str, Tensor]:
-    """Means of :func:`measure` over batches of the training."""
+    """Averages :func:`measure` over training batches."""
     set_random_seed(args.seed)
     config, distiller = build_distiller(args.config, args.cfg_options)
     distiller.init_weights()
@@ -142,7 +142,7 @@ def balance(args: argparse.Namespace) -> Dict[str, Tensor]:
 
 
 def main() -> None:
-    """Command line."""
+    """Parses the command line."""
     args = parse_args()
     if args.batches < 1:
         sys.exit(f'--batches {args.batches}: at least 1 is needed.')

@@ -44,7 +44,7 @@ LINE_STYLES = ('-', '--', ':', '-.')
 
 
 class Run(NamedTuple):
-    """What a work dir holds of one training.
+    """Scalars of one training, read from its work dir.
 
     Attributes:
         name (str): For the legend.
@@ -66,7 +66,7 @@ class Run(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One quantity.
+    """One panel: a quantity and the names of its scalars.
 
     Attributes:
         title (str): Above it.
@@ -80,7 +80,7 @@ class Panel(NamedTuple):
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -100,7 +100,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def find_logs(work_dir: str) -> List[str]:
-    """The scalar logs of a work dir, one for every start of the run.
+    """Finds the scalar logs of a work dir, one per start of the run.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -121,7 +121,7 @@ def find_logs(work_dir: str) -> List[str]:
 
 
 def read_log(path: str) -> Tuple[List[dict], List[dict]]:
-    """Training and validation scalars of one file.
+    """Reads the training and validation scalars of one file.
 
     The last line of a run that was killed while it wrote may be cut short;
     it is left out.
@@ -146,7 +146,7 @@ def read_log(path: str) -> Tuple[List[dict], List[dict]]:
 
 
 def read_run(work_dir: str) -> Run:
-    """Join the logs of a work dir.
+    """Joins the logs of a work dir.
 
     A later log replaces all that earlier ones have from its first step on:
     what came after the checkpoint from which the run was resumed, or, where
@@ -178,8 +178,8 @@ def read_run(work_dir: str) -> Run:
     return Run(osp.basename(work_dir), training, validation, joined)
 
 
-def tell_apart(runs: List[Run], work_dirs: List[str]) -> List[Run]:
-    """Name all runs by their path below the folder that they share.
+def distinct_names(runs: List[Run], work_dirs: List[str]) -> List[Run]:
+    """Names all runs by their paths below their common folder.
 
     Done only where the folders' own names are alike, such as ``seed0``.
     """
@@ -195,7 +195,7 @@ def tell_apart(runs: List[Run], work_dirs: List[str]) -> List[Run]:
 
 
 def panels_of(runs: List[Run]) -> List[Panel]:
-    """The quantities that at least one of the runs has."""
+    """Returns the panels for which at least one run has data."""
     trained = keys_in([r for run in runs for r in run.training])
     validated = keys_in([r for run in runs for r in run.validation])
     panels = [
@@ -217,12 +217,12 @@ def panels_of(runs: List[Run]) -> List[Panel]:
 
 
 def keys_in(records: List[dict]) -> List[str]:
-    """Names of the scalars, each once, in the order in which they appear."""
+    """Lists the names of the scalars in the order of their appearance."""
     return list(dict.fromkeys(key for record in records for key in record))
 
 
 def curve(run: Run, key: str, validated: bool) -> Tuple[np.ndarray, ...]:
-    """Steps and values of one scalar; steps that do not have it left out."""
+    """Returns the steps and values of one scalar."""
     records = run.validation if validated else run.training
     points = [(r['step'], r[key]) for r in records if key in r]
     steps, values = zip(*points) if points else ((), ())
@@ -230,14 +230,14 @@ def curve(run: Run, key: str, validated: bool) -> Tuple[np.ndarray, ...]:
 
 
 def smoothed(values: np.ndarray, width: int) -> np.ndarray:
-    """Mean over a centred window, which gets smaller towards the ends."""
+    """Averages over a centred window that shrinks towards the ends."""
     window = np.ones(min(width, len(values)))
     shares = np.convolve(np.ones(len(values)), window, 'same')
     return np.convolve(values, window, 'same') / shares
 
 
 def draw(runs: List[Run], smooth: Optional[int] = None) -> Figure:
-    """All panels.
+    """Draws all panels.
 
     Args:
         runs (list[Run]): A colour each; several scalars of one panel differ
@@ -277,7 +277,7 @@ def draw(runs: List[Run], smooth: Optional[int] = None) -> Figure:
 
 
 def legend_columns(runs: List[Run], width: float) -> int:
-    """How many names beside each other fit into a figure of so many inches."""
+    """Returns how many names fit next to each other into a figure."""
     longest = max(len(run.name) for run in runs)
     return max(1, min(len(runs), int(width / (0.6 + 0.1 * longest))))
 
@@ -285,7 +285,7 @@ def legend_columns(runs: List[Run], width: float) -> int:
 def draw_panel(
     axis: plt.Axes, panel: Panel, runs: List[Run], smooth: Optional[int] = None
 ) -> None:
-    """One quantity of all runs."""
+    """Draws one quantity of all runs."""
     as_it_is = panel.validated or panel.keys == ('lr',)
     for i, run in enumerate(runs):
         for j, key in enumerate(panel.keys):
@@ -332,7 +332,7 @@ def draw_panel(
 
 
 def summary(run: Run) -> str:
-    """One line: how long the run is and its best validation."""
+    """Describes a run in one line: its length and best validation."""
     text = (
         f'{run.name}: {run.logs} log(s), {run.training[-1]["step"]} iterations'
     )
@@ -349,14 +349,14 @@ def summary(run: Run) -> str:
 
 
 def main() -> None:
-    """Read, say what was found, draw."""
+    """Reads the runs, describes and draws them."""
     args = parse_args()
     try:
         runs = [read_run(path) for path in args.work_dirs]
         os.makedirs(osp.dirname(osp.abspath(args.out)), exist_ok=True)
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
-    runs = tell_apart(runs, args.work_dirs)
+    runs = distinct_names(runs, args.work_dirs)
     for run in runs:
         print(summary(run))
     draw(runs, args.smooth).savefig(args.out, dpi=110)

@@ -1,4 +1,4 @@
-"""Shows what the structure discrepancy loss learns of a clip, and where.
+"""Shows the target of the structure discrepancy loss on a clip.
 
     python tools/analysis/show_masks.py CONFIG --index 3 --out masks.png
 
@@ -51,7 +51,7 @@ MASK_ROWS = dict(
 
 
 class Picture(NamedTuple):
-    """One clip as the loss sees it.
+    """Residual and masks of one clip.
 
     Attributes:
         frames (Tensor): One of the shared clip for each of the grid's,
@@ -72,7 +72,7 @@ class Picture(NamedTuple):
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -98,7 +98,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def check(distiller: BaseDistiller, checkpoint: Optional[str]) -> None:
-    """Raise if this distiller has no masks, or none that are trained yet."""
+    """Raises an error if this distiller has no (trained) masks."""
     loss = getattr(distiller, 'loss_sd', None)
     if loss is None:
         raise ValueError(
@@ -115,7 +115,7 @@ def check(distiller: BaseDistiller, checkpoint: Optional[str]) -> None:
 
 
 def read_clip(config: Config, index: int, path: Optional[str]) -> tuple:
-    """The centre view of one clip, and its name.
+    """Reads the centre view of one clip and its name.
 
     Args:
         config (Config): A distillation config.
@@ -154,7 +154,7 @@ def read_clip(config: Config, index: int, path: Optional[str]) -> tuple:
 
 @torch.no_grad()
 def look(distiller: BaseDistiller, batch: dict) -> Picture:
-    """Residual and masks of one clip, by the functions of the loss.
+    """Computes residual and masks with the functions of the loss.
 
     Args:
         distiller (BaseDistiller): In eval mode, with ``loss_sd``.
@@ -186,7 +186,7 @@ def look(distiller: BaseDistiller, batch: dict) -> Picture:
 
 
 def frames_of_grid(clip: Tensor, count: int) -> Tensor:
-    """The middle frame of the time that each frame of a grid covers.
+    """Returns the middle video frame of each time step of a grid.
 
     Args:
         clip (Tensor): (3, T, H, W), 0 to 255.
@@ -201,7 +201,7 @@ def frames_of_grid(clip: Tensor, count: int) -> Tensor:
 
 
 def draw(picture: Picture, title: str, with_prediction: bool) -> Figure:
-    """The grid of images.
+    """Draws the images.
 
     Args:
         picture (Picture): Of one clip.
@@ -274,14 +274,14 @@ def draw(picture: Picture, title: str, with_prediction: bool) -> Figure:
 
 
 def label(axis: plt.Axes, text: str) -> None:
-    """Name of a row, to its left."""
+    """Writes the name of a row to its left."""
     axis.set_ylabel(
         text, rotation=0, ha='right', va='center', fontsize=10, labelpad=8
     )
 
 
 def main() -> None:
-    """Build, look, draw."""
+    """Builds the distiller, computes the masks and draws them."""
     args = parse_args()
     try:
         os.makedirs(osp.dirname(osp.abspath(args.out)), exist_ok=True)

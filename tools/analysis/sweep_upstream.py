@@ -116,7 +116,7 @@ NOT_ARCHITECTURE = {
 
 @dataclass
 class Case:
-    """One model, and what became of it.
+    """One model and the result of trying it.
 
     Attributes:
         family (str): Folder of its config, or the package of its backbone.
@@ -151,7 +151,7 @@ class Case:
 
 
 def shipped_configs() -> List[str]:
-    """Paths of the RGB configs below ``configs/recognition``."""
+    """Lists the RGB configs below ``configs/recognition``."""
     root = osp.join(
         osp.dirname(mmaction.__file__), '.mim', 'configs', 'recognition'
     )
@@ -161,14 +161,14 @@ def shipped_configs() -> List[str]:
 
 
 def family_of(path: str) -> str:
-    """The folder of a config, or the package of a backbone's name."""
+    """Returns the folder of a config or the package of a backbone."""
     return path.replace('.', osp.sep).split(osp.sep)[0]
 
 
 def stock_config(
     path: str, cfg_options: Optional[Dict[str, Any]] = None
 ) -> Config:
-    """A shipped config that downloads nothing."""
+    """Loads a shipped config without its downloads."""
     spec = dict(cfg=f'mmaction::recognition/{path}', cfg_options=cfg_options)
     config = load_config(spec, path)
     forget_pretraining(config.model)
@@ -178,7 +178,7 @@ def stock_config(
 def make_case(
     family: str, name: str, path: str, options: Optional[dict] = None
 ) -> Case:
-    """A case of one shipped config, at a small size."""
+    """Makes a case of one shipped config, at a small size."""
     config = stock_config(path, options)
     if options is None:
         options = OPTIONS.get(config.model['backbone']['type'], {})
@@ -193,7 +193,7 @@ def make_case(
 
 
 def architecture(value: Any) -> Any:
-    """A model dict, less what does not make another architecture."""
+    """Reduces a model dict to what defines its architecture."""
     if isinstance(value, dict):
         return {
             key: architecture(value[key])
@@ -204,7 +204,7 @@ def architecture(value: Any) -> Any:
 
 
 def shipped_cases(families: Optional[List[str]] = None) -> Iterator[Case]:
-    """A case for each architecture that MMAction2 ships a config of."""
+    """Makes a case for each architecture in MMAction2's configs."""
     cases: Dict[str, Case] = {}
     for path in shipped_configs():
         family = family_of(path)
@@ -218,7 +218,7 @@ def shipped_cases(families: Optional[List[str]] = None) -> Iterator[Case]:
 
 
 def more_cases(families: Optional[List[str]] = None) -> Iterator[Case]:
-    """Models that no shipped config has, out of shipped ones."""
+    """Makes cases of models that no shipped config has."""
     if not families or 'omnisource' in families:
         # RecognizerOmni is no student, its backbone is one.
         yield make_case(
@@ -255,7 +255,7 @@ def more_cases(families: Optional[List[str]] = None) -> Iterator[Case]:
 
 @functools.lru_cache(maxsize=None)
 def partner(role: str) -> dict:
-    """Spec of the small model that plays a role beside the one tried."""
+    """Returns the spec of the small model in another role."""
     config = stock_config(STUDENT)
     if role == 'vit_teacher':
         arch = dict(
@@ -271,7 +271,7 @@ def partner(role: str) -> dict:
 
 
 def try_role(case: Case, role: str) -> None:
-    """One training step; fills in the case, raises where it cannot be."""
+    """Runs one training step and fills in the case."""
     torch.manual_seed(0)
     specs = {name: partner(name) for name in ROLES}
     specs[role] = dict(cfg=case.model, checkpoint=None, view=case.view)
@@ -323,7 +323,7 @@ def try_role(case: Case, role: str) -> None:
 
 
 def random_batch(view: Dict[str, int]) -> dict:
-    """Random clips with as many frames as the largest view needs."""
+    """Makes random clips with the frames that the largest view needs."""
     size = view['size']
     clips = torch.randint(
         0,
@@ -336,7 +336,7 @@ def random_batch(view: Dict[str, int]) -> dict:
 
 
 def has_gradient(parameters: List[nn.Parameter]) -> bool:
-    """Whether any gradient is there that is not zero."""
+    """Whether any gradient is not zero."""
     return any(
         parameter.grad is not None and bool(parameter.grad.any())
         for parameter in parameters
@@ -344,7 +344,7 @@ def has_gradient(parameters: List[nn.Parameter]) -> bool:
 
 
 def check(holds: bool, problem: str) -> None:
-    """Raise if it does not hold."""
+    """Raises an error if a condition does not hold."""
     if not holds:
         raise AssertionError(problem)
 
@@ -356,7 +356,7 @@ def check(holds: bool, problem: str) -> None:
 def run(
     recognizer: nn.Module, tap: FeatureTap, clips: Tensor
 ) -> Tuple[Recording, Tensor]:
-    """Show (B, 1, 3, T, H, W) clips to a model.
+    """Runs a model on (B, 1, 3, T, H, W) clips.
 
     Returns:
         tuple[Recording, Tensor]: What its tap saw, and what the first linear
@@ -378,7 +378,7 @@ def run(
 
 
 def clip_shape(case: Case) -> Tuple[int, ...]:
-    """Of a clip that gives more cells, where no size is built in."""
+    """Returns the shape of a clip that gives more cells."""
     backbone = case.model['backbone']
     built_in = {'img_size', 'input_resolution'} & set(backbone)
     # TPNHead keeps the size of the first map that it sees.
@@ -389,7 +389,7 @@ def clip_shape(case: Case) -> Tuple[int, ...]:
 
 
 def clips_that_differ(clip: Tensor, cells: Tuple[int, ...]) -> Tensor:
-    """Seven copies of a clip, six with new noise in one part.
+    """Makes seven copies of a clip, six with new noise in one part.
 
     Args:
         clip (Tensor): (1, 1, 3, T, H, W).
@@ -445,7 +445,7 @@ def place_of_grid(grid: Tensor) -> float:
 
 
 def is_same_vector(embedding: Tensor, read: Tensor) -> bool:
-    """Whether the embedding is what the head read.
+    """Whether the embedding equals the head's input.
 
     Up to the order of its parts, and averaged over the frames of a 2-D model.
     """
@@ -459,7 +459,7 @@ def is_same_vector(embedding: Tensor, read: Tensor) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, on one line, without paths of this machine."""
+    """Returns an error's message on one line, without local paths."""
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else ''
     text = text.replace(osp.dirname(osp.dirname(mmaction.__file__)), '...')
@@ -467,7 +467,7 @@ def first_line(error: Exception) -> str:
 
 
 def markdown(cases: List[Case], roles: List[str], untried: List[str]) -> str:
-    """The page ``docs/supported_models.md``."""
+    """Writes the page ``docs/supported_models.md``."""
     reasons: List[str] = []
 
     def cell(case: Case, role: str) -> str:
@@ -571,7 +571,7 @@ built in, or what its config lacks.
 
 
 def package_versions() -> List[Tuple[str, str]]:
-    """Installed packages that matter here."""
+    """Returns the versions of the packages that matter."""
     found = [('dtkd_mmaction', dtkd_mmaction.__version__)]
     for package in (
         'torch',
@@ -591,7 +591,7 @@ def package_versions() -> List[Tuple[str, str]]:
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         '--family', nargs='+', help='families to try; default: all'
@@ -609,7 +609,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def write(args: argparse.Namespace, cases: List[Case]) -> None:
-    """The files that were asked for, of what was tried so far."""
+    """Writes the requested files with the results so far."""
     tried = [case for case in cases if case.seconds or case.reasons]
     if args.json:
         results = [
@@ -625,7 +625,7 @@ def write(args: argparse.Namespace, cases: List[Case]) -> None:
 
 
 def recall(path: Optional[str], cases: List[Case]) -> None:
-    """Fill in what an earlier sweep has written to its JSON file."""
+    """Reads results of an earlier sweep from its JSON file."""
     if path is None or not osp.isfile(path):
         return
     with open(path) as file:
@@ -636,7 +636,7 @@ def recall(path: Optional[str], cases: List[Case]) -> None:
 
 
 def main() -> None:
-    """Try all cases and print what became of each."""
+    """Tries all cases and prints each result."""
     args = parse_args()
     MMLogger.get_current_instance().setLevel('ERROR')
     families = [family_of(path) for path in shipped_configs()]

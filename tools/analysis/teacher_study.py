@@ -1,4 +1,4 @@
-"""Where does distillation help? The claim behind DATW, put to the test.
+"""Tests the claim behind DATW: where does distillation help?
 
     python tools/analysis/teacher_study.py CONFIG STUDENT BASELINE
 
@@ -66,7 +66,7 @@ COMPARED = {
 
 
 class Answers(NamedTuple):
-    """What all models say of all clips.
+    """Outputs of all models for all clips.
 
     Attributes:
         labels (Tensor): (n,), or (n, parts) for a head of several parts.
@@ -82,7 +82,7 @@ class Answers(NamedTuple):
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -113,7 +113,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def find_runs(pattern: str, argument: str) -> List[str]:
-    """The checkpoints that a pattern names, one a seed.
+    """Finds the checkpoints of a pattern, one per seed.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -135,7 +135,7 @@ def ask_all(
     batch_size: int,
     workers: int,
 ) -> Answers:
-    """Ask teachers and students about the validation clips.
+    """Runs teachers and students on the validation clips.
 
     Every clip is decoded once, as in training but without chance, and every
     model takes its own view of it.
@@ -184,7 +184,7 @@ def ask_all(
 
 
 def measures(distiller: BaseDistiller) -> Dict[str, object]:
-    """How ``loss_sr`` of the config measures confidence and discrepancy.
+    """Returns the measures of confidence and discrepancy of ``loss_sr``.
 
     The defaults of :class:`DATWLoss` where a config has none. Eq. 4 as
     printed is one less than its corrected form, which is taken here.
@@ -201,7 +201,7 @@ def measures(distiller: BaseDistiller) -> Dict[str, object]:
 
 
 def paired_gain(fixed: float, broken: float, clips: float) -> dict:
-    """Gain of one model over another on the same clips.
+    """Computes the gain of one model over another on the same clips.
 
     Args:
         fixed (float): Clips that only the first gets right.
@@ -235,7 +235,7 @@ def compare(
     alone: np.ndarray,
     teacher: np.ndarray,
 ) -> dict:
-    """What distillation changes on some of the clips.
+    """Compares distilled students and baselines on some clips.
 
     Args:
         inside (ndarray): Which clips, (B, n): every run alone sorts them by
@@ -278,7 +278,7 @@ def study(
     teacher: np.ndarray,
     bins: int,
 ) -> dict:
-    """Sort the clips by one teacher and compare in every bin.
+    """Sorts the clips by one teacher and compares in every bin.
 
     Args:
         confidence (ndarray): Of the teacher, (n,).
@@ -334,7 +334,7 @@ def study(
 
 
 def contrast(corner: dict, rest: dict) -> dict:
-    """Whether the gain in the corner is larger than elsewhere.
+    """Compares the gain in the corner with that elsewhere.
 
     Args:
         corner, rest (dict): Of :func:`compare`.
@@ -378,7 +378,7 @@ def contrast(corner: dict, rest: dict) -> dict:
 def study_part(
     answers: Answers, part: ClassPart, options: dict, bins: int
 ) -> Dict[str, dict]:
-    """:func:`study` of every teacher, for one question of the head.
+    """Runs :func:`study` for every teacher and one part of the head.
 
     Args:
         answers (Answers): Of all models.
@@ -420,36 +420,36 @@ def study_part(
 
 
 def points(share: float) -> str:
-    """A difference of accuracies, in points."""
+    """Formats a difference of accuracies in points."""
     return '' if share is None else f'{100 * share:+.1f}'
 
 
 def percent(share: float) -> str:
-    """An accuracy."""
+    """Formats an accuracy in percent."""
     return '' if share is None else f'{100 * share:.1f}'
 
 
 def span(edges: List[float], index: int) -> str:
-    """What a bin holds."""
+    """Describes the range of a bin."""
     return f'{edges[index]:.3f} to {edges[index + 1]:.3f}'
 
 
 def interval_of(cell: dict) -> str:
-    """Its interval, in points."""
+    """Formats an interval in points."""
     if cell['interval'] is None:
         return ''
     return f'{points(cell["interval"][0])} to {points(cell["interval"][1])}'
 
 
 def noise_of(cell: dict) -> str:
-    """Whether its gain may be chance, in words."""
+    """Says whether a gain may be chance."""
     if cell['gain'] is None:
         return 'no clip'
     return 'within noise' if cell['within_noise'] else ''
 
 
 def show(name: str, result: dict, console: Console) -> None:
-    """The table of one teacher and what follows from it."""
+    """Prints the table of one teacher and a conclusion."""
     table = Table(title=f'{name} teacher')
     for title in (
         *('confidence', 'discrepancy', 'clips', 'teacher %', 'alone %'),
@@ -502,7 +502,7 @@ def show(name: str, result: dict, console: Console) -> None:
 
 
 def draw(results: Dict[str, dict]) -> Figure:
-    """Gain in every bin and its margins, a heat map a teacher.
+    """Draws the gain in every bin, one heat map per teacher.
 
     Args:
         results (dict[str, dict]): Teacher's name -> :func:`study`.
@@ -535,7 +535,7 @@ def draw(results: Dict[str, dict]) -> Figure:
 
 
 def with_margins(result: dict) -> List[List[dict]]:
-    """Cells with a last row and a last column for all."""
+    """Adds a row and a column for all clips."""
     grid = [
         [*line, margin]
         for line, margin in zip(result['cells'], result['by_confidence'])
@@ -546,7 +546,7 @@ def with_margins(result: dict) -> List[List[dict]]:
 def draw_grid(
     axis: plt.Axes, grid: List[List[dict]], result: dict, largest: float
 ) -> plt.cm.ScalarMappable:
-    """One heat map; confidence upwards, discrepancy to the right."""
+    """Draws one heat map; confidence upwards, discrepancy to the right."""
     bins = len(grid) - 1
     gains = np.array(
         [
@@ -597,7 +597,7 @@ def draw_grid(
 
 
 def main() -> None:
-    """Ask, sort, compare, show."""
+    """Runs the models, sorts, compares and shows."""
     args = parse_args()
     try:
         for path in filter(None, (args.out, args.json)):

@@ -19,7 +19,7 @@ from dtkd_mmaction.recognizers.model_spec import checkpoint_state_dict
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('checkpoint', help='file or URL of the port')
     parser.add_argument('out', help='file to write')

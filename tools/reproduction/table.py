@@ -33,9 +33,7 @@ def vs_paper(values: List[float], paper: float) -> List[str]:
     return [f'{paper:.2f}', f'{statistics.fmean(values) - paper:+.2f}']
 
 
-def vs_reference(
-    values: List[float], reference: List[float]
-) -> str:
+def vs_reference(values: List[float], reference: List[float]) -> str:
     """Difference of the means, and its standard error (Welch's)."""
     if values is reference or len(values) < 2 or len(reference) < 2:
         return NOTHING
