@@ -86,6 +86,14 @@ class MoViNet(BaseModule):
     Attributes:
         out_channels (int): Channels of the last map: 480, 600, 640, 744, 856
             and 992 for A0 to A5.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.backbones import MoViNet
+        >>> backbone = MoViNet(arch='a0').eval()
+        >>> with torch.no_grad():
+        ...     backbone(torch.zeros(1, 3, 4, 32, 32)).shape
+        torch.Size([1, 480, 4, 1, 1])
     """
 
     def __init__(

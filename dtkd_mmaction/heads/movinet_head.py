@@ -24,6 +24,13 @@ class MoViNetHead(BaseHead):
         hidden_channels (int): Between the two layers. Defaults to 2048.
         dropout_ratio (float): Defaults to the official 0.5; A0 has 0.2.
         kwargs (dict): Of :class:`BaseHead`.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.heads import MoViNetHead
+        >>> head = MoViNetHead(num_classes=6, in_channels=480)
+        >>> head(torch.randn(2, 480, 4, 2, 2)).shape
+        torch.Size([2, 6])
     """
 
     def __init__(

@@ -118,6 +118,14 @@ class ATLoss(nn.Module):
 
     Raises:
         ValueError: For an unknown option or fewer than one stage.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import ATLoss
+        >>> student = torch.randn(2, 8, 4, 7, 7)
+        >>> teacher = torch.randn(2, 12, 4, 7, 7)
+        >>> ATLoss(stages=1)([student], [teacher]).shape
+        torch.Size([])
     """
 
     def __init__(

@@ -245,6 +245,16 @@ class CAKDLoss(nn.Module):
     Raises:
         ValueError: For an unknown ``value_rel`` or a probability outside
             [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import CAKDLoss
+        >>> loss = CAKDLoss(
+        ...     student_shape=(8, 4, 8, 8), teacher_shape=(12, 4, 8, 8)
+        ... )
+        >>> student = torch.randn(2, 8, 4, 8, 8)
+        >>> loss(student, torch.randn(2, 12, 4, 8, 8)).shape
+        torch.Size([])
     """
 
     def __init__(

@@ -111,6 +111,13 @@ class CCLoss(nn.Module):
 
     Raises:
         ValueError: For an unknown form.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import CCLoss
+        >>> loss = CCLoss(student_width=8, teacher_width=12)
+        >>> loss(torch.randn(4, 8), torch.randn(4, 12)).shape
+        torch.Size([])
     """
 
     def __init__(

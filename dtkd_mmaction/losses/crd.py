@@ -92,6 +92,16 @@ class CRDLoss(nn.Module):
 
     Raises:
         ValueError: For fewer than two samples or no negatives.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import CRDLoss
+        >>> loss = CRDLoss(
+        ...     num_samples=20, student_width=8, teacher_width=12, negatives=5
+        ... )
+        >>> labels, ids = torch.tensor([0, 1]), torch.tensor([3, 7])
+        >>> loss(torch.randn(2, 8), torch.randn(2, 12), labels, ids).shape
+        torch.Size([])
     """
 
     def __init__(

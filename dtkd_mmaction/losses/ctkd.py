@@ -75,6 +75,13 @@ class CTKDLoss(nn.Module):
 
     Attributes:
         monitors (dict): After a call, ``tau``.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import CTKDLoss
+        >>> student, teacher = torch.randn(4, 6), torch.randn(4, 6)
+        >>> CTKDLoss()(student, teacher).shape
+        torch.Size([])
     """
 
     def __init__(

@@ -270,6 +270,16 @@ class DATWLoss(nn.Module):
     Attributes:
         monitors (dict): After a call, means over the batch of each teacher's
             weight, confidence and discrepancy.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import DATWLoss
+        >>> student, vit, cnn = torch.randn(3, 4, 6).unbind()
+        >>> loss = DATWLoss(tau=4.0)
+        >>> loss(student, dict(vit=vit, cnn=cnn)).shape
+        torch.Size([])
+        >>> sorted(loss.monitors)[:2]
+        ['confidence/cnn', 'confidence/vit']
     """
 
     PRESETS: Dict[str, dict] = dict(

@@ -78,6 +78,13 @@ class DISTLoss(nn.Module):
         gather (bool): Whether to correlate over the samples of all ranks,
             not only of this one. Every rank must hold equally many. Defaults
             to False.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import DISTLoss
+        >>> student, teacher = torch.randn(4, 6), torch.randn(4, 6)
+        >>> DISTLoss()(student, teacher).shape
+        torch.Size([])
     """
 
     def __init__(

@@ -111,6 +111,13 @@ class DKDLoss(nn.Module):
     Attributes:
         monitors (dict): After a call, ``tckd`` and ``nckd``: means over the
             batch, without weights and ``tau ** 2``.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import DKDLoss
+        >>> student, teacher = torch.randn(4, 6), torch.randn(4, 6)
+        >>> DKDLoss()(student, teacher, torch.tensor([0, 1, 2, 3])).shape
+        torch.Size([])
     """
 
     def __init__(

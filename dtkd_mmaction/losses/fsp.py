@@ -82,6 +82,15 @@ class FSPLoss(nn.Module):
 
     Raises:
         ValueError: If there are fewer than two stages.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import FSPLoss
+        >>> shapes = [(4, 4, 14, 14), (8, 4, 7, 7)]
+        >>> maps = [torch.randn(2, *shape) for shape in shapes]
+        >>> loss = FSPLoss(student_shapes=shapes, teacher_shapes=shapes)
+        >>> float(loss(maps, maps))
+        0.0
     """
 
     def __init__(

@@ -66,6 +66,13 @@ class KDLoss(nn.Module):
         standardise (bool): Whether to compare the logits as
             :func:`~.logit_standardisation.standardise_logits` leaves them.
             Defaults to False.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import KDLoss
+        >>> logits = torch.randn(4, 6)
+        >>> float(KDLoss(tau=4.0)(logits, logits))
+        0.0
     """
 
     def __init__(

@@ -94,6 +94,17 @@ class MGDLoss(nn.Module):
 
     Raises:
         ValueError: For an unknown option, or a ratio outside [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import MGDLoss
+        >>> student = torch.randn(2, 8, 4, 7, 7)
+        >>> teacher = torch.randn(2, 12, 4, 7, 7)
+        >>> loss = MGDLoss(
+        ...     student_shape=(8, 4, 7, 7), teacher_shape=(12, 4, 7, 7)
+        ... )
+        >>> loss(student, teacher).shape
+        torch.Size([])
     """
 
     def __init__(

@@ -145,6 +145,18 @@ class OFALoss(nn.Module):
 
     Raises:
         ValueError: For fewer than one stage.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import OFALoss
+        >>> shapes = [(4, 4, 14, 14), (8, 4, 7, 7)]
+        >>> maps = [torch.randn(2, *shape) for shape in shapes]
+        >>> loss = OFALoss(
+        ...     student_shapes=shapes, teacher_width=12, num_classes=6
+        ... )
+        >>> logits, labels = torch.randn(2, 6), torch.tensor([0, 1])
+        >>> loss(logits, maps, torch.randn(2, 6), labels).shape
+        torch.Size([])
     """
 
     def __init__(

@@ -103,6 +103,17 @@ class PixelKDLoss(nn.Module):
 
     Raises:
         ValueError: For an unknown ``fit``.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import PixelKDLoss
+        >>> loss = PixelKDLoss(
+        ...     student_stem_shape=(8, 4, 16, 16),
+        ...     teacher_clip_shape=(3, 4, 32, 32),
+        ... )
+        >>> stem = torch.randn(2, 8, 4, 16, 16)
+        >>> loss(stem, torch.randn(2, 3, 4, 32, 32)).shape
+        torch.Size([])
     """
 
     def __init__(

@@ -167,6 +167,21 @@ class ReviewKDLoss(nn.Module):
 
     Raises:
         ValueError: For fewer than one stage.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import ReviewKDLoss
+        >>> shapes = [(4, 4, 14, 14), (8, 4, 7, 7)]
+        >>> maps = [torch.randn(2, *shape) for shape in shapes]
+        >>> loss = ReviewKDLoss(
+        ...     student_shapes=shapes,
+        ...     teacher_shapes=shapes,
+        ...     student_width=8,
+        ...     teacher_width=8,
+        ... )
+        >>> vector = torch.randn(2, 8)
+        >>> loss(maps, maps, vector, vector).shape
+        torch.Size([])
     """
 
     def __init__(

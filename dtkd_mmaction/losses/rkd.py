@@ -143,6 +143,13 @@ class RKDLoss(nn.Module):
         gather (bool): Whether to relate the samples of all ranks, not only
             of this one. Every rank must hold equally many. Defaults to
             False.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import RKDLoss
+        >>> embedding = torch.randn(4, 8)
+        >>> float(RKDLoss()(embedding, 3 * embedding)) < 1e-6
+        True
     """
 
     def __init__(

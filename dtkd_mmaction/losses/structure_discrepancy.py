@@ -242,6 +242,15 @@ class StructureDiscrepancyLoss(nn.Module):
         monitors (dict): After a call, ``mask_kept`` (fraction of positions)
             and ``residual_var`` (variance of the target: near zero means
             that it has collapsed).
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import StructureDiscrepancyLoss
+        >>> f_vit = torch.randn(2, 12, 4, 7, 7)
+        >>> f_cnn = torch.randn(2, 16, 4, 7, 7)
+        >>> predicted = torch.randn(2, 8, 4, 7, 7)
+        >>> StructureDiscrepancyLoss()(predicted, f_vit, f_cnn).shape
+        torch.Size([])
     """
 
     _SHARED = dict(

@@ -74,6 +74,13 @@ class ClipCorruption(nn.Module):
 
     Raises:
         ValueError: For a number that is out of range.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.modules import ClipCorruption
+        >>> clips = torch.zeros(2, 1, 3, 4, 32, 32, dtype=torch.uint8)
+        >>> ClipCorruption()(clips).shape
+        torch.Size([2, 1, 3, 4, 32, 32])
     """
 
     def __init__(

@@ -73,6 +73,15 @@ class TeacherProjections(nn.Module):
     Raises:
         ValueError: For an unknown mode or norm, or if a width that is needed
             is missing.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.modules import TeacherProjections
+        >>> phi = TeacherProjections()
+        >>> f_vit = torch.randn(2, 12, 4, 7, 7)
+        >>> f_cnn = torch.randn(2, 16, 4, 7, 7)
+        >>> [tuple(f.shape) for f in phi(f_vit, f_cnn, 8)]
+        [(2, 8, 4, 7, 7), (2, 8, 4, 7, 7)]
     """
 
     def __init__(

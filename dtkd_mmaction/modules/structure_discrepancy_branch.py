@@ -59,6 +59,13 @@ class StructureDiscrepancyBranch(nn.Module):
 
     Raises:
         ValueError: If nothing is left to change the width.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.modules import StructureDiscrepancyBranch
+        >>> branch = StructureDiscrepancyBranch(32, out_channels=48)
+        >>> branch(torch.randn(2, 32, 4, 7, 7)).shape
+        torch.Size([2, 48, 4, 7, 7])
     """
 
     def __init__(
