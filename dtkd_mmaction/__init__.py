@@ -20,7 +20,11 @@ from . import (
     losses,
     modules,
 )
+from .engine.launcher_watch import end_with_launcher
 from .version import __version__
+
+# Already now: a launcher that is killed while models are built is gone later.
+end_with_launcher()
 
 __all__ = [
     '__version__',
