@@ -23,7 +23,11 @@ from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
-from analysis.inspection import centred_dataset, innermost
+from analysis.inspection import (
+    centre_pipeline,
+    centred_dataset,
+    innermost,
+)
 from mmaction.models import Recognizer2D
 from mmaction.registry import DATASETS
 from mmengine.config import Config, DictAction
@@ -63,7 +67,7 @@ from dtkd_mmaction.version import __version__
 
 FOLDS = 5
 # Strengths of the regularisation that are compared.
-STRENGTHS = tuple(10 ** (k / 2) for k in range(-8, 5))
+STRENGTHS = tuple(10 ** (k / 2) for k in range(-8, 3))
 
 
 class Split(NamedTuple):
@@ -119,7 +123,8 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
         '--views',
         type=int,
         default=4,
-        help='random views of each training clip; default 4',
+        help='random views of each training clip, in addition to the centred\n'
+        'one; default 4',
     )
     parser.add_argument(
         '--group-by',
@@ -221,10 +226,17 @@ def describe_clips(dataset: Any) -> Tuple[List[str], List[int]]:
     return names, labels
 
 
-def training_split(config: Config) -> Split:
-    """Returns the training list, with views that depend on a key alone."""
+def training_split(config: Config, centred: bool) -> Split:
+    """Returns the training list, with views that depend on a key alone.
+
+    Args:
+        config (Config): The config.
+        centred (bool): Whether the views are without randomness.
+    """
     outer = config.train_dataloader.dataset
     inner = innermost(outer)
+    if centred:
+        inner = dict(inner, pipeline=centre_pipeline(inner.pipeline))
     wrapped = dict(type='KeyedViewDataset', dataset=inner)
     if outer.type == 'KeyedViewDataset':
         wrapped['seed'] = outer.get('seed', 0)
@@ -251,6 +263,15 @@ def validation_split(config: Config) -> Split:
     return Split(dataset, False, description, *describe_clips(dataset))
 
 
+def joined(first: Embedded, second: Embedded) -> Embedded:
+    """Concatenates embeddings."""
+    return Embedded(
+        torch.cat([first.features, second.features]),
+        torch.cat([first.labels, second.labels]),
+        first.clips + second.clips,
+    )
+
+
 def embed_split(
     model: ProbedModel,
     split: Split,
@@ -264,7 +285,7 @@ def embed_split(
         model (ProbedModel): The frozen model.
         split (Split): The list.
         views (int): Views of each clip.
-        title (str): What the progress bar shows.
+        title (str): What messages call it.
         args (argparse.Namespace): Options of the tool.
 
     Raises:
@@ -272,11 +293,11 @@ def embed_split(
     """
     labelled = [i for i, label in enumerate(split.labels) if label >= 0]
     if not labelled:
-        raise ValueError(f'The {title} list has no clip with a label.')
+        raise ValueError(f'The list has no clip with a label ({title}).')
     largest = max(split.labels)
     if largest >= model.num_classes:
         raise ValueError(
-            f'The {title} list has the label {largest}, but '
+            f'The list has the label {largest} ({title}), but '
             f'{model.key}.cls_head.num_classes={model.num_classes}.'
         )
     keys = [(i, view) for view in range(views) for i in labelled]
@@ -293,7 +314,7 @@ def embed_split(
     ) as progress:
         total = len(keys)
         done = total - sum(map(len, missing))
-        task = progress.add_task(f'{title} clips', total=total, completed=done)
+        task = progress.add_task(title, total=total, completed=done)
         for count in store.compute(
             missing,
             model.embed,
@@ -306,7 +327,7 @@ def embed_split(
     features, found = store.read(keys)
     clips = [index for index, _ in found]
     return Embedded(
-        torch.from_numpy(features).double(),
+        torch.from_numpy(features),
         torch.tensor([split.labels[index] for index in clips]),
         clips,
     )
@@ -404,8 +425,13 @@ def main(argv: Optional[List[str]] = None) -> None:
 def run(config: Config, args: argparse.Namespace, begun: float) -> None:
     """Embeds, fits, evaluates and writes."""
     model = build_model(config, args)
-    training, validation = training_split(config), validation_split(config)
-    trained = embed_split(model, training, args.views, 'training', args)
+    training = training_split(config, centred=True)
+    trained = embed_split(model, training, 1, 'training', args)
+    if args.views:
+        split = training_split(config, centred=False)
+        views = embed_split(model, split, args.views, 'random views', args)
+        trained = joined(trained, views)
+    validation = validation_split(config)
     validated = embed_split(model, validation, 1, 'validation', args)
     embedded = time.perf_counter()
 
@@ -432,8 +458,8 @@ def run(config: Config, args: argparse.Namespace, begun: float) -> None:
     model.set_classifier(classifier.weight, classifier.bias)
     write_checkpoint(model, args.out, dict(probe=probe))
     print(
-        f'fitted on {clips} clips ({args.views} views each): '
-        f'training accuracy {probe["training_accuracy"]:.1%}\n'
+        f'fitted on {clips} clips, 1 centred and {args.views} random views '
+        f'each: training accuracy {probe["training_accuracy"]:.1%}\n'
         f'validation accuracy {measured["accuracy"]:.1%} of '
         f'{len(validated.labels)} clips (always the most frequent class: '
         f'{chance:.1%}), log loss {measured["log_loss"]:.3f}\n'

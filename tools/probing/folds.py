@@ -35,7 +35,7 @@ def group_names(names: Sequence[str], pattern: str) -> List[str]:
         if match is None:
             unmatched.append(name)
         else:
-            groups.append('/'.join(map(str, match.groups() or match[:1])))
+            groups.append('/'.join(map(str, match.groups() or (match[0],))))
     if unmatched:
         raise ValueError(
             f'--group-by {pattern!r} does not match {len(unmatched)} of '

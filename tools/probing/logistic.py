@@ -8,7 +8,9 @@ from torch import Tensor
 
 MAX_ITERATIONS = 1000
 # Largest gradient at which L-BFGS stops.
-GRADIENT_TOLERANCE = 1e-6
+GRADIENT_TOLERANCE = 1e-5
+# Strengths behind the best one that are tried in vain.
+PATIENCE = 2
 
 
 class LinearClassifier(NamedTuple):
@@ -75,7 +77,7 @@ def fit(
         max_iter=MAX_ITERATIONS,
         history_size=20,
         tolerance_grad=GRADIENT_TOLERANCE,
-        tolerance_change=1e-12,
+        tolerance_change=1e-10,
         line_search_fn='strong_wolfe',
     )
 
@@ -117,10 +119,11 @@ def cross_validate(
     folds: Tensor,
     strengths: Sequence[float],
 ) -> List[Validation]:
-    """Measures strengths by cross-validation.
+    """Measures strengths by cross-validation, from strong to weak.
 
     Each fold is predicted by a classifier that was fitted, and a
-    standardiser that was measured, on all other folds.
+    standardiser that was measured, on all other folds. Weaker strengths take
+    longer, so it stops when the log loss has passed its minimum.
 
     Args:
         features (Tensor): (n, D).
@@ -130,28 +133,28 @@ def cross_validate(
         strengths (Sequence[float]): Strengths to measure.
 
     Returns:
-        list[Validation]: From the largest strength to the smallest.
+        list[Validation]: One per strength, the strongest first.
     """
-    strengths = sorted(strengths, reverse=True)
-    logits = features.new_zeros(len(strengths), len(features), num_classes)
-    for fold in folds.unique():
-        held_out = folds == fold
-        standardise = Standardiser.of(features[~held_out])
-        rest = standardise(features[~held_out])
-        classifier = None
-        for i, strength in enumerate(strengths):
+    training = [folds != fold for fold in folds.unique()]
+    standardisers = [Standardiser.of(features[rows]) for rows in training]
+    classifiers: List[Optional[LinearClassifier]] = [None] * len(training)
+    results: List[Validation] = []
+    for strength in sorted(strengths, reverse=True):
+        logits = features.new_zeros(len(features), num_classes)
+        for i, (rows, standardise) in enumerate(zip(training, standardisers)):
             # The next weaker regularisation has its minimum nearby.
-            classifier = fit(
-                rest, labels[~held_out], num_classes, strength, classifier
+            classifiers[i] = fit(
+                standardise(features[rows]),
+                labels[rows],
+                num_classes,
+                strength,
+                classifiers[i],
             )
-            logits[i, held_out] = classifier.logits(
-                standardise(features[held_out])
-            )
-    return [
-        Validation(
-            strength,
-            float((found.argmax(dim=1) == labels).double().mean()),
-            log_loss(found, labels),
-        )
-        for strength, found in zip(strengths, logits)
-    ]
+            logits[~rows] = classifiers[i].logits(standardise(features[~rows]))
+        accuracy = (logits.argmax(dim=1) == labels).double().mean()
+        loss = log_loss(logits, labels)
+        results.append(Validation(strength, float(accuracy), loss))
+        best = min(result.log_loss for result in results)
+        if all(result.log_loss > best for result in results[-PATIENCE:]):
+            break
+    return results

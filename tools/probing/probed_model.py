@@ -1,7 +1,7 @@
 """A frozen recognizer that returns what its last linear layer reads."""
 
 import hashlib
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 import torch
 import torch.nn as nn
@@ -208,9 +208,16 @@ def load_all_but(
     wanted = {
         name: value
         for name, value in recognizer.state_dict().items()
+        # counters of BatchNorm's training steps, absent in old checkpoints
         if not name.startswith(excluded)
+        and not name.endswith('num_batches_tracked')
     }
-    fitting, missing = matching(wanted, offered)
+    fitting = {
+        name: offered[name]
+        for name, value in wanted.items()
+        if getattr(offered.get(name), 'shape', None) == value.shape
+    }
+    missing = [name for name in wanted if name not in fitting]
     if missing:
         unused = [name for name in offered if name not in fitting]
         raise ValueError(
@@ -221,21 +228,3 @@ def load_all_but(
             'If it has a backbone only, use a head with one linear layer.'
         )
     recognizer.load_state_dict(fitting, strict=False)
-
-
-def matching(
-    wanted: Dict[str, Tensor], offered: Dict[str, Any]
-) -> Tuple[Dict[str, Tensor], List[str]]:
-    """Splits wanted tensors into those offered, and names of the others."""
-    fitting = {
-        name: offered[name]
-        for name, value in wanted.items()
-        if getattr(offered.get(name), 'shape', None) == value.shape
-    }
-    missing = [
-        name
-        for name in wanted
-        # counters of BatchNorm's training steps, absent in old checkpoints
-        if name not in fitting and not name.endswith('num_batches_tracked')
-    ]
-    return fitting, missing
