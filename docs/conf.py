@@ -17,6 +17,7 @@ extensions = [
     'sphinx.ext.napoleon',
     'sphinx.ext.viewcode',
     'sphinx_copybutton',
+    'sphinx-mathjax-offline',
 ]
 exclude_patterns = ['_build', 'results']
 source_suffix = {'.md': 'markdown'}
