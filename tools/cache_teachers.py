@@ -1,22 +1,22 @@
-"""Computes once what the frozen teachers of a config say of its clips.
+"""Computes the outputs of a config's frozen teachers once and stores them.
 
     python tools/cache_teachers.py CONFIG --views 10 --out cache
 
-writes what the losses need of both teachers for ten views of every training
+stores what the losses need of all teachers for ten views of every training
 clip. A run with
 
     --cfg-options model.teacher_cache=cache train_dataloader.dataset.views=10
 
-then builds no teacher. A killed call goes on when it is repeated. On several
-GPUs: ``torchrun --nproc_per_node 8 tools/cache_teachers.py ... --launcher
-pytorch``.
+then builds no teacher. Repeat the call to continue after an interruption. On
+several GPUs: ``torchrun --nproc_per_node 8 tools/cache_teachers.py ...
+--launcher pytorch``.
 """
 
 import argparse
 import os.path as osp
 import shutil
 import time
-from typing import Tuple
+from typing import List, Tuple
 
 import numpy as np
 from mmaction.registry import DATASETS, MODELS
@@ -40,13 +40,12 @@ from rich.progress import (
 )
 
 from dtkd_mmaction.datasets import KeyedViewDataset
+from dtkd_mmaction.datasets.dataset_wrappers import is_keyed, keyed_outside
 from dtkd_mmaction.distillers.base import BaseDistiller
-from dtkd_mmaction.teachers.teacher_cache import MAPS, TeacherCache
-from dtkd_mmaction.teachers.teacher_cache_writer import (
-    DTYPES,
-    RecordLayout,
-    TeacherCacheWriter,
-)
+from dtkd_mmaction.teachers.cache_format import MAPS, Shard
+from dtkd_mmaction.teachers.record_layout import DTYPES, RecordLayout
+from dtkd_mmaction.teachers.teacher_cache import TeacherCache
+from dtkd_mmaction.teachers.teacher_cache_writer import TeacherCacheWriter
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,7 +62,7 @@ def parse_args() -> argparse.Namespace:
         '--maps',
         choices=MAPS,
         default='student_grid',
-        help="native: the teachers' maps as they are, for any student and "
+        help="native: the teachers' maps unchanged, for any student and "
         'loss;\nstudent_grid (default): on the grid where loss_sd compares '
         'them;\nmasked: only their residual where the masks keep it, for '
         'this loss_sd alone',
@@ -73,31 +72,31 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=[],
         choices=['map', 'maps', 'stem'],
-        help='with --maps native: what other configs that share the cache\n'
-        'read of the teachers: last map, maps of the stages, stem',
+        help='with --maps native: further outputs for other configs that\n'
+        'share the cache: last map, maps of the stages, stem',
     )
     parser.add_argument('--dtype', choices=list(DTYPES), default='float16')
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--workers', type=int, default=2)
     parser.add_argument(
-        '--shard', type=int, default=256, help='clips a file; default 256'
+        '--shard', type=int, default=256, help='clips per file; default 256'
     )
     parser.add_argument(
-        '--dry-run', action='store_true', help='the estimate only'
+        '--dry-run', action='store_true', help='print the estimate only'
     )
     parser.add_argument(
         '--clips',
         type=int,
         metavar='N',
-        help='write nothing and read no data: print what a cache of N clips '
-        'takes, for every kind of maps',
+        help='write nothing and read no data; print the size of a cache of '
+        'N clips\nfor every kind of maps',
     )
     parser.add_argument(
         '--verify',
         type=int,
         metavar='N',
-        help='write nothing; ask the teachers again for N clips of a '
-        'finished cache and print how far they are from it',
+        help='write nothing; run the teachers again on N clips of a complete '
+        'cache\nand print the largest differences',
     )
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, default={}
@@ -110,7 +109,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def build(args: argparse.Namespace) -> Tuple[BaseDistiller, Config]:
-    """The distiller of the config, and the config."""
+    """Builds the distiller; returns it with its config."""
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options)
     if config.get('custom_imports'):
@@ -121,67 +120,74 @@ def build(args: argparse.Namespace) -> Tuple[BaseDistiller, Config]:
     if distiller.data_preprocessor.blending is not None:
         raise SystemExit(
             'model.student: its data_preprocessor.blending mixes clips, so '
-            'nothing can be said of one of them beforehand. Set '
+            'outputs for single clips are of no use. Set '
             "model.student.cfg_options={'data_preprocessor.blending': None}."
         )
     return distiller, config
 
 
-def build_dataset(config: Config) -> KeyedViewDataset:
-    """The training set, which gives every view that is asked for."""
-    dataset_config = config.train_dataloader.dataset
-    if dataset_config.type != 'KeyedViewDataset':
+def build_dataset(config: Config) -> Tuple[KeyedViewDataset, dict]:
+    """Builds the training set, with any number of views.
+
+    Returns:
+        tuple[KeyedViewDataset, dict]: The data set and its config.
+    """
+    dataset_config = keyed_outside(config.train_dataloader.dataset)
+    if not is_keyed(dataset_config):
         raise SystemExit(
-            f'train_dataloader.dataset.type={dataset_config.type!r}: only '
-            'the views of a KeyedViewDataset can be computed beforehand '
-            '(configs/_base_/datasets/hmdb51.py shows how to wrap one).'
+            f'train_dataloader.dataset.type={dataset_config["type"]!r}: a '
+            'cache needs the repeatable views of a KeyedViewDataset. '
+            'configs/_base_/datasets/hmdb51.py shows how to wrap a data set.'
         )
     dataset = DATASETS.build(dataset_config)
     dataset.views = None
     dataset.full_init()
-    return dataset
+    return dataset, dataset_config
 
 
 def print_sizes(distiller: BaseDistiller, args: argparse.Namespace) -> None:
-    """Print what a cache of so many clips takes, by kind of maps."""
+    """Prints the size of a cache of ``--clips`` clips by kind of maps."""
     for maps in MAPS:
         layout = RecordLayout(distiller, maps, args.dtype, args.also)
         total = layout.bytes_per_view * args.clips * args.views
         print(
-            f'--maps {maps}: {layout.bytes_per_view / 1e3:.1f} kB a view, '
+            f'--maps {maps}: {layout.bytes_per_view / 1e3:.1f} kB per view, '
             f'{total / 1e9:.2f} GB for {args.clips} clips x {args.views} '
             'views'
         )
 
 
 def existing_parent(path: str) -> str:
-    """The nearest folder above a path that exists."""
+    """Returns the nearest folder above a path that exists."""
     path = osp.abspath(path)
     return path if osp.isdir(path) else existing_parent(osp.dirname(path))
 
 
 def estimate(writer: TeacherCacheWriter) -> None:
-    """Print how many bytes it takes, and end where they do not fit."""
+    """Prints the size of the cache; ends the tool if it does not fit."""
     views = writer.manifest['views']
     clips = len(writer.dataset)
-    total = writer.layout.bytes_per_view * clips * views
-    free = shutil.disk_usage(existing_parent(writer.folder)).free
+    size = writer.layout.bytes_per_view
+    total = size * clips * views
+    disk = shutil.disk_usage(existing_parent(writer.folder))
     print(
-        f'{clips} clips x {views} views x '
-        f'{writer.layout.bytes_per_view / 1e3:.1f} kB = {total / 1e9:.3f} GB '
-        f'({free / 1e9:.0f} GB free)'
+        f'{clips} clips x {views} views x {size / 1e3:.1f} kB = '
+        f'{total / 1e9:.3f} GB ({disk.free / 1e9:.0f} GB free)'
     )
-    if writer.layout.bytes_per_view * writer.count_clips(writer.todo()) > free:
+    # The list of what is missing is made only if the whole can fit.
+    if total > disk.total or (
+        size * writer.count_clips(writer.todo()) > disk.free
+    ):
         raise SystemExit(
-            'That does not fit: fewer views, or --maps student_grid, or '
-            '--maps masked.'
+            f'The cache does not fit on the disk of {writer.folder}. Use '
+            'fewer views, --maps student_grid or --maps masked.'
         )
 
 
 def write(writer: TeacherCacheWriter, args: argparse.Namespace) -> None:
-    """Write this process's share of what is missing."""
+    """Writes this process's share of the missing shards."""
     todo = writer.todo()[get_rank() :: get_world_size()]
-    barrier()  # before anybody writes: all deal out the same shards
+    barrier()  # before anybody writes: all processes divide the same list
     clips = writer.count_clips(todo)
     if todo and is_main_process():
         begun = time.perf_counter()
@@ -189,23 +195,20 @@ def write(writer: TeacherCacheWriter, args: argparse.Namespace) -> None:
         seconds = (time.perf_counter() - begun) / args.batch_size
         print(
             f'{clips} clips to do here, at most {seconds:.3f} s each: '
-            f'{seconds * clips / 60:.1f} minutes (one that is tried '
-            'first, decoded by one process)'
+            f'{seconds * clips / 60:.1f} minutes (measured on one batch, '
+            'decoded by one process)'
         )
     if args.dry_run:
         return
-    if is_main_process():
-        writer.begin()
-    with Progress(
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        disable=not is_main_process(),
-    ) as progress:
-        task = progress.add_task('clips', total=clips)
-        for count in writer.write(todo, args.batch_size, args.workers):
-            progress.advance(task, count)
+    try:
+        if is_main_process():
+            writer.begin()
+        write_shards(writer, todo, args)
+    except OSError as error:
+        raise SystemExit(
+            f'{writer.folder} is not complete: {error}. The finished files '
+            'stay; run the same command again to continue.'
+        ) from error
     barrier()
     if is_main_process():
         TeacherCache(writer.folder, writer.manifest['teachers'])
@@ -216,8 +219,24 @@ def write(writer: TeacherCacheWriter, args: argparse.Namespace) -> None:
         )
 
 
+def write_shards(
+    writer: TeacherCacheWriter, todo: List[Shard], args: argparse.Namespace
+) -> None:
+    """Writes some shards and shows the progress."""
+    with Progress(
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        disable=not is_main_process(),
+    ) as progress:
+        task = progress.add_task('clips', total=writer.count_clips(todo))
+        for count in writer.write(todo, args.batch_size, args.workers):
+            progress.advance(task, count)
+
+
 def verify(writer: TeacherCacheWriter, args: argparse.Namespace) -> None:
-    """Print the largest distance between the teachers and the cache."""
+    """Prints the largest differences between teachers and cache."""
     cache = TeacherCache(writer.folder, writer.manifest['teachers'])
     generator = np.random.default_rng()
     keys = [
@@ -229,7 +248,7 @@ def verify(writer: TeacherCacheWriter, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Estimate, then write or verify."""
+    """Estimates the size, then writes or verifies."""
     args = parse_args()
     if args.launcher != 'none':
         init_dist(args.launcher)
@@ -240,8 +259,7 @@ def main() -> None:
     try:
         writer = TeacherCacheWriter(
             distiller,
-            build_dataset(config),
-            config.train_dataloader.dataset,
+            *build_dataset(config),
             args.out,
             args.views,
             args.maps,

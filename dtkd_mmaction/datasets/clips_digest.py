@@ -49,7 +49,8 @@ def clips_digest(dataset: BaseDataset) -> str:
     the clips in another folder has the same digest.
 
     Args:
-        dataset (BaseDataset): Its annotations are loaded.
+        dataset (BaseDataset): Its annotations are loaded. It may be inside
+            of MMEngine's wrappers.
 
     Returns:
         str: SHA-256 in hexadecimal digits.
@@ -202,7 +203,7 @@ def clips_digest_v1(dataset: BaseDataset) -> str:
     ``data_prefix.video``.
     """
     digest = hashlib.sha256()
-    root = (dataset.data_prefix or {}).get('video')
+    root = (getattr(dataset, 'data_prefix', None) or {}).get('video')
     stride = -(-len(dataset) // 256)
     for index in range(len(dataset)):
         info = dict(dataset.get_data_info(index))

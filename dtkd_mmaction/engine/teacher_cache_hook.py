@@ -6,6 +6,7 @@ from mmaction.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from ..datasets.dataset_wrappers import keyed_outside
 from ..datasets.keyed_views import KeyedViewDataset
 from ..teachers.cache_fingerprint import (
     as_json,
@@ -16,18 +17,18 @@ from ..teachers.cache_fingerprint import (
 
 @HOOKS.register_module()
 class TeacherCacheHook(Hook):
-    """Refuses ``model.teacher_cache`` where it does not fit the run.
+    """Refuses a ``model.teacher_cache`` that does not fit the run.
 
-    The teachers were compared when the model was built; here come the clips,
-    their pipeline and views, and what the losses read. Nothing happens in a
-    run without a cache.
+    The teachers are compared when the model is built. This hook compares the
+    clips, their pipeline and views, and the outputs that the losses read. It
+    does nothing in a run without a cache.
     """
 
     def before_train(self, runner) -> None:
-        """Compare.
+        """Compares cache and run.
 
         Raises:
-            ValueError: With all that differs.
+            ValueError: If they differ; the message lists all differences.
         """
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
@@ -36,7 +37,9 @@ class TeacherCacheHook(Hook):
             return
         loader = runner.train_dataloader
         problems = self._data_problems(
-            cache, loader.dataset, runner.cfg.train_dataloader.dataset
+            cache,
+            loader.dataset,
+            keyed_outside(runner.cfg.train_dataloader.dataset),
         )
         problems += self._quantity_problems(cache, model)
         if problems:
@@ -50,17 +53,19 @@ class TeacherCacheHook(Hook):
         if not isinstance(dataset, KeyedViewDataset):
             return [
                 'train_dataloader.dataset.type='
-                f'{type(dataset).__name__!r}: only the views of a '
-                'KeyedViewDataset can be computed beforehand.'
+                f'{type(dataset).__name__!r}: a cache needs the repeatable '
+                'views of a KeyedViewDataset.'
             ]
         problems = differences(
-            cache.manifest['data'], describe_data(dataset, config), 'data'
+            cache.manifest['data'],
+            describe_data(dataset, config, cache.format),
+            'data',
         )
         kept = cache.manifest['views']
         if dataset.views is None or dataset.views > kept:
             problems.append(
                 f'train_dataloader.dataset.views={dataset.views}: the cache '
-                f'holds {kept} views of a sample. Set it to {kept} or less.'
+                f'holds {kept} views per sample. Set it to {kept} or less.'
             )
         return problems
 
@@ -73,7 +78,7 @@ class TeacherCacheHook(Hook):
                     f"the losses read the {name} teacher's "
                     f'{sorted(missing)}; the cache holds '
                     f'{sorted(cache.quantities(name))} '
-                    f'(maps={cache.manifest["maps"]!r}). Make one with '
+                    f'(maps={cache.manifest["maps"]!r}). Write one with '
                     '--maps native from this config.'
                 )
         maps = cache.manifest['maps']

@@ -1,4 +1,4 @@
-"""What a teacher cache belongs to, and how it differs from a run."""
+"""Describes what a teacher cache belongs to, and compares it with a run."""
 
 import hashlib
 import json
@@ -6,9 +6,15 @@ from typing import Any, Dict, List, Optional
 
 import decord
 import mmaction
+from mmaction.datasets import RepeatAugDataset
 from mmengine.logging import print_log
 
-from ..datasets.clips_digest import clips_digest_v1
+from ..datasets.clips_digest import (
+    clips_digest,
+    clips_digest_v1,
+    decoder_versions,
+)
+from ..datasets.dataset_wrappers import base_configs, base_datasets
 from ..datasets.keyed_views import KeyedViewDataset
 from ..recognizers.model_spec import (
     find_checkpoint,
@@ -16,15 +22,17 @@ from ..recognizers.model_spec import (
     set_num_classes,
 )
 
-# What changes a teacher's numbers besides its weights and its view.
+# Options that change a teacher's outputs, besides its weights and its view.
 APPROXIMATIONS = ('precision', 'compile')
 UNKNOWN = 'not found'
+# Bytes of a checkpoint that are read at once.
+BLOCK = 1 << 20
 
 
 def describe_teacher(
     spec: dict, num_classes: Optional[int], key: str
 ) -> Dict[str, Any]:
-    """All that a teacher's answers depend on.
+    """Returns everything that a teacher's outputs depend on.
 
     Args:
         spec (dict): Model spec.
@@ -49,52 +57,86 @@ def describe_teacher(
 
 
 def checkpoint_hash(path: Optional[str]) -> Optional[str]:
-    """SHA-256 of a checkpoint, of a URL its text, or :data:`UNKNOWN`."""
+    """Returns the SHA-256 of a checkpoint.
+
+    Args:
+        path (str, optional): As in a model spec.
+
+    Returns:
+        str, optional: The hash; the URL itself of a URL; None for None;
+            :data:`UNKNOWN` if the file cannot be read.
+    """
     if path is None or '://' in path:
         return path
+    digest = hashlib.sha256()
     try:
         with open(find_checkpoint(path), 'rb') as file:
-            return hashlib.sha256(file.read()).hexdigest()
+            for block in iter(lambda: file.read(BLOCK), b''):
+                digest.update(block)
     except OSError:
         return UNKNOWN
+    return digest.hexdigest()
 
 
-def describe_data(dataset: KeyedViewDataset, config: dict) -> Dict[str, Any]:
-    """All that the clips of keyed views depend on.
+def describe_data(
+    dataset: KeyedViewDataset, config: dict, cache_format: int
+) -> Dict[str, Any]:
+    """Returns everything that the clips of keyed views depend on.
 
     Args:
         dataset (KeyedViewDataset): The training set.
-        config (dict): ``train_dataloader.dataset``.
+        config (dict): ``train_dataloader.dataset``, with ``KeyedViewDataset``
+            outside of all wrappers.
+        cache_format (int): Format of the cache that holds or will hold the
+            description.
 
     Returns:
         dict: Can be written as JSON.
+
+    Raises:
+        ValueError: If the data set gives several clips per view.
     """
     wrapped = dataset.dataset
+    parts = base_configs(config['dataset'])
+    if any(isinstance(p, RepeatAugDataset) for p in base_datasets(wrapped)):
+        raise ValueError(
+            'train_dataloader.dataset: found a RepeatAugDataset, which gives '
+            'several clips per view; a teacher cache needs one. Use '
+            'CheckedVideoDataset.'
+        )
+    if cache_format == 1:
+        files = dict(clips=clips_digest_v1(wrapped), decord=decord.__version__)
+    else:
+        pipelines = [t for part in parts for t in part['pipeline']]
+        files = dict(
+            clips=clips_digest(wrapped), decoders=decoder_versions(pipelines)
+        )
+    described = [(part['type'], part['pipeline']) for part in parts]
+    kind, pipeline = described[0] if len(parts) == 1 else zip(*described)
     return as_json(
         dict(
             seed=dataset.seed,
             samples=len(wrapped),
-            clips=clips_digest_v1(wrapped),
-            type=config['dataset']['type'],
-            pipeline=config['dataset']['pipeline'],
+            type=kind,
+            pipeline=pipeline,
             mmaction=mmaction.__version__,
-            decord=decord.__version__,
+            **files,
         )
     )
 
 
 def as_json(value: Any) -> Any:
-    """A value as JSON gives it back: tuples are lists, keys are strings."""
+    """Converts a value as JSON would: tuples to lists, keys to strings."""
     return json.loads(json.dumps(value, default=str))
 
 
 def differences(kept: Any, wanted: Any, path: str = '') -> List[str]:
-    """Where two descriptions differ.
+    """Lists the places where two descriptions differ.
 
     Args:
-        kept: Of the cache.
-        wanted: Of the run.
-        path (str): Where both stand.
+        kept: Description in the cache.
+        wanted: Description of the run.
+        path (str): Key of both, for messages.
 
     Returns:
         list[str]: ``'path: the cache has a, the run has b'``.
@@ -123,8 +165,9 @@ def differences(kept: Any, wanted: Any, path: str = '') -> List[str]:
         return []
     if path.endswith('.checkpoint') and wanted == UNKNOWN:
         print_log(
-            f'{path}: the checkpoint is not here, so it is taken on trust '
-            f'that the cache was made with it ({str(kept)[:12]}...).',
+            f'{path}: the checkpoint does not exist here. The cache was made '
+            f'with the checkpoint of SHA-256 {str(kept)[:12]}..., which is '
+            'assumed to be the right one.',
             'current',
             level=30,
         )

@@ -11,8 +11,8 @@ from ..recognizers.feature_tap import Recording
 from .frozen_teacher import FrozenTeacher
 
 
-class TaughtModel(Protocol):
-    """A model with teachers, such as ``BaseDistiller``."""
+class ModelWithTeachers(Protocol):
+    """A model with frozen teachers, such as ``BaseDistiller``."""
 
     teacher_specs: Dict[str, dict]
     teacher_mode: str

@@ -1,37 +1,55 @@
-"""What frozen teachers said of keyed views, kept on disk.
+"""On-disk cache of teacher outputs, one record per (sample, view).
 
-A cache is a folder::
-
-    manifest.json            what it belongs to and what a record looks like
-    view_000/000000.npy      records of samples 0 to 255, view 0
-    view_000/000000.values.npy    the kept residuals, in a masked cache
-
-A shard is a structured NumPy array, memory-mapped by any number of readers.
-It is written beside its place and moved there, so it is whole or absent, and
-every record carries a checksum.
+Any number of processes may read a cache at once. The form of its files is
+described in :mod:`~dtkd_mmaction.teachers.cache_format`.
 """
 
-import json
-import os
-import os.path as osp
-import zlib
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
+from ..files import DamagedFileError
+from ..version import __version__
 from .cache_fingerprint import differences
+from .cache_format import (
+    CHECKSUM,
+    FORMAT,
+    MANIFEST,
+    MAPS,
+    all_shards,
+    checksum,
+    count_shards,
+    format_of,
+    length_of,
+    present_shards,
+    read_manifest,
+    record_dtype,
+    shard_of,
+    shard_path,
+    values_path,
+)
+from .open_shards import OpenShards
 
-MANIFEST = 'manifest.json'
-# How the teachers' last maps are kept: as they are; on the grid on which
-# loss_sd compares them; or only their residual, where the masks keep it.
-MAPS = ('native', 'student_grid', 'masked')
-CHECKSUM = 'crc32'
+__all__ = ['MAPS', 'CachedRecording', 'CachedTap', 'TeacherCache']
+
+# Roles of the teachers whose residual a masked cache keeps.
+RESIDUAL_TEACHERS = ('vit', 'cnn')
 
 
 class CachedTap(NamedTuple):
-    """A teacher's shapes, as its tap would tell them."""
+    """Shapes of a teacher's outputs, as a ``FeatureTap`` has them."""
 
     shapes: Dict[str, Union[tuple, List[tuple]]]
     embedding_width: int
@@ -39,7 +57,7 @@ class CachedTap(NamedTuple):
 
 
 class CachedRecording:
-    """What a cache holds of one teacher's forward, as a ``Recording`` has it.
+    """Outputs of one teacher from a cache, in place of a ``Recording``.
 
     Args:
         arrays (dict[str, Tensor or list[Tensor]]): Quantity -> (B, ...).
@@ -49,94 +67,78 @@ class CachedRecording:
         self.__dict__.update(arrays)
 
 
-def record_dtype(fields: Dict[str, Tuple[str, Sequence[int]]]) -> np.dtype:
-    """A record: its fields (name -> dtype, shape) and a checksum."""
-    return np.dtype(
-        [
-            *((name, d, tuple(shape)) for name, (d, shape) in fields.items()),
-            (CHECKSUM, '<u4'),
-        ]
-    )
-
-
-def checksum(record: np.ndarray, values: Optional[np.ndarray] = None) -> int:
-    """Of a record (a slice of length 1) and of its ragged values."""
-    size = record.dtype.itemsize - record.dtype[CHECKSUM].itemsize
-    found = zlib.crc32(record.view(np.uint8)[:size])
-    return found if values is None else zlib.crc32(values.tobytes(), found)
-
-
-def shard_path(folder: str, view: int, first: int) -> str:
-    """File of the shard that begins with a sample."""
-    return osp.join(folder, f'view_{view:03d}', f'{first:06d}.npy')
-
-
-def values_path(path: str) -> str:
-    """File of a shard's ragged values."""
-    return path[: -len('.npy')] + '.values.npy'
-
-
-def save_atomically(path: str, array: np.ndarray) -> None:
-    """``np.save``; the file is there as a whole or not at all."""
-    os.makedirs(osp.dirname(path), exist_ok=True)
-    temporary = f'{path}.{os.getpid()}.writing'
-    with open(temporary, 'wb') as file:
-        np.save(file, array)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 class TeacherCache:
     """Reads a cache that ``tools/cache_teachers.py`` has written.
 
     Args:
         folder (str): The cache.
         teachers (dict[str, dict]): Name -> description
-            (:func:`~.cache_fingerprint.describe_teacher`) of the run's
-            teachers. The cache may call them differently and hold others.
+            (:func:`~.cache_fingerprint.describe_teacher`) of the teachers of
+            the run. The cache may name them differently and hold others.
 
     Raises:
-        FileNotFoundError: If there is none, or shards are missing.
-        ValueError: If it was made of other teachers; says what differs.
+        FileNotFoundError: If there is no cache, or shards are missing.
+        ValueError: If the manifest is damaged, or if the cache was made from
+            other teachers; the message lists the differences.
 
     Attributes:
         manifest (dict): ``samples``, ``views``, ``shard``, ``maps``,
-            ``fields``, ``shapes`` and ``teachers``, ``data``,
-            ``compared_on``: what it belongs to.
-        data_is_checked (bool): Whether the run's data were compared.
+            ``fields``, ``shapes``, and what the cache belongs to:
+            ``teachers``, ``data``, and ``compared_on`` for what kept maps
+            depend on besides the teachers.
+        data_is_checked (bool): Whether the clips of the run were compared
+            with those of the cache.
     """
 
     def __init__(self, folder: str, teachers: Dict[str, dict]) -> None:
         self.folder = folder
         try:
-            with open(osp.join(folder, MANIFEST)) as file:
-                self.manifest = json.load(file)
+            self.manifest = read_manifest(folder)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f'model.teacher_cache={folder!r} holds no {MANIFEST}: make '
-                'it with tools/cache_teachers.py.'
+                f'model.teacher_cache={folder!r} holds no {MANIFEST}. Write '
+                'the cache with tools/cache_teachers.py.'
             ) from error
-        missing = missing_shards(folder, self.manifest)
-        if missing:
-            raise FileNotFoundError(
-                f'model.teacher_cache={folder!r} is incomplete: '
-                f'{len(missing)} shards are missing, such as {missing[0]}. '
-                'Run tools/cache_teachers.py again, it goes on.'
-            )
-        self.data_is_checked = False
+        except DamagedFileError as error:
+            raise DamagedFileError(f'model.teacher_cache: {error}') from error
+        self._check_complete()
         self._names = {
             name: self._find(name, description)
             for name, description in teachers.items()
         }
+        self._note_versions()
+        self.data_is_checked = False
         self._dtype = record_dtype(self.manifest['fields'])
-        self._shards: Dict[str, np.ndarray] = {}
+        self._shards = OpenShards()
+
+    @property
+    def format(self) -> int:
+        """Format in which the cache is written."""
+        return format_of(self.manifest)
+
+    def _check_complete(self) -> None:
+        present = present_shards(self.folder, self.manifest)
+        missing = count_shards(self.manifest) - len(present)
+        if missing:
+            example = next(
+                shard
+                for shard in all_shards(self.manifest)
+                if shard not in present
+            )
+            raise FileNotFoundError(
+                f'model.teacher_cache={self.folder!r} is incomplete: '
+                f'{missing} shards are missing or cut short, such as '
+                f'{shard_path(self.folder, example)}. Run '
+                'tools/cache_teachers.py again; it writes what is missing.'
+            )
 
     def _find(self, name: str, description: dict) -> str:
-        """What the cache calls a teacher of the run."""
+        """Returns the name that the cache gives to a teacher of the run."""
         held = self.manifest['teachers']
         found = {
-            other: differences(held[other], description, name)
+            other: differences(
+                held[other], self._with_tap_names(description, other), name
+            )
             for other in sorted(held, key=lambda other: other != name)
         }
         for other, differing in found.items():
@@ -144,13 +146,46 @@ class TeacherCache:
                 return other
         closest = min(found.values(), key=len)
         raise ValueError(
-            f'model.teacher_cache={self.folder!r} was made of other '
+            f'model.teacher_cache={self.folder!r} was made from other '
             f'teachers than the {name} teacher of this config:\n'
             + '\n'.join(closest)
         )
 
+    def _with_tap_names(self, description: dict, other: str) -> dict:
+        """Replaces tap and stages that name what the cache chose itself."""
+        names = self.manifest['shapes'][other].get('names', {})
+        kept = self.manifest['teachers'][other]
+        return {
+            key: kept.get(key)
+            if key in names and names[key] == value
+            else value
+            for key, value in description.items()
+        }
+
+    def _note_versions(self) -> None:
+        """Logs one line if the cache is from another version."""
+        if self.format < FORMAT:
+            print_log(
+                f'model.teacher_cache={self.folder!r} is in format '
+                f'{self.format}: its checksums do not notice exchanged '
+                'files, and only some clips are compared. '
+                'tools/cache_teachers.py writes a cache in format '
+                f'{FORMAT} into an empty folder.',
+                'current',
+                level=30,
+            )
+        elif self.manifest.get('dtkd_mmaction') != __version__:
+            print_log(
+                f'model.teacher_cache={self.folder!r} was written by '
+                f'dtkd_mmaction {self.manifest.get("dtkd_mmaction")}, this '
+                f'is {__version__}. `tools/cache_teachers.py --verify 20` '
+                'compares the teachers with it.',
+                'current',
+                level=30,
+            )
+
     def tap(self, teacher: str) -> CachedTap:
-        """A teacher's shapes."""
+        """Returns the shapes of a teacher's outputs."""
         found = self.manifest['shapes'][self._names[teacher]]
         return CachedTap(
             shapes={
@@ -162,15 +197,18 @@ class TeacherCache:
         )
 
     def quantities(self, teacher: str) -> set:
-        """What it holds of a teacher: ``logits``, ``embedding``, ..."""
+        """Returns what it holds of a teacher: ``logits``, ``map``, ..."""
+        own = self._names[teacher]
         held = {
             name.split('.')[1]
             for name in self.manifest['fields']
-            if name.split('.')[0] == self._names[teacher]
+            if name.split('.')[0] == own
         }
         if self.manifest['maps'] == 'masked':
-            return held | {'compared_map'}
-        if 'map' in held:
+            # A residual is the difference of two teachers in their roles.
+            if teacher == own and own in RESIDUAL_TEACHERS:
+                held.add('compared_map')
+        elif 'map' in held:
             held.add('compared_map')
             if self.manifest['maps'] == 'student_grid':
                 held.remove('map')
@@ -179,62 +217,63 @@ class TeacherCache:
     def read(
         self, keys: Sequence[Tuple[int, int]], device: torch.device
     ) -> Dict[str, CachedRecording]:
-        """Records of a batch, by teacher.
+        """Returns the records of a batch, by teacher.
 
         Args:
             keys (Sequence[tuple[int, int]]): B times (sample, view).
             device (torch.device): Where the tensors are wanted.
 
         Returns:
-            dict[str, CachedRecording]: Of every teacher, in float32.
+            dict[str, CachedRecording]: Outputs of every teacher of the run,
+                in float32.
         """
         if not self.data_is_checked:
             raise RuntimeError(
-                'Nobody has compared model.teacher_cache with the data: add '
-                "dict(type='TeacherCacheHook') to custom_hooks."
+                '`model.teacher_cache` was not validated against the '
+                "dataset. Add dict(type='TeacherCacheHook') to custom_hooks."
             )
         records = self.records(keys)
-        arrays: Dict[str, Dict[str, Union[Tensor, list]]] = {}
-        for name in self.manifest['fields']:
-            teacher, quantity, *stage = name.split('.')
-            if teacher == 'residual':
-                continue
-            tensor = torch.from_numpy(records[name].copy())
+        arrays: Dict[str, Dict[str, Any]] = {
+            own: {} for own in self._names.values()
+        }
+        for field in self.manifest['fields']:
+            teacher, quantity, *stage = field.split('.')
+            if teacher not in arrays:
+                continue  # the residual, or a teacher of other runs
+            tensor = torch.from_numpy(records[field].copy())
             tensor = tensor.to(device).float()
-            found = arrays.setdefault(teacher, {})
             if stage:
-                found.setdefault(quantity, []).append(tensor)
+                arrays[teacher].setdefault(quantity, []).append(tensor)
             else:
-                found[quantity] = tensor
+                arrays[teacher][quantity] = tensor
         return {
-            name: CachedRecording(arrays[other])
-            for name, other in self._names.items()
+            name: CachedRecording(arrays[own])
+            for name, own in self._names.items()
         }
 
     def records(self, keys: Sequence[Tuple[int, int]]) -> np.ndarray:
-        """Records as they are on disk, (B,)."""
-        return np.concatenate([self._record(*key) for key in keys])
+        """Returns records as they are on disk, (B,)."""
+        return np.concatenate([self._record(*key)[0] for key in keys])
 
     def read_residual(
         self, keys: Sequence[Tuple[int, int]], device: torch.device
     ) -> Tuple[Tensor, Tensor]:
-        """Residual and mask of a masked cache.
+        """Returns residual and mask of a masked cache.
 
         Args:
             keys (Sequence[tuple[int, int]]): B times (sample, view).
             device (torch.device): Where the tensors are wanted.
 
         Returns:
-            tuple[Tensor, Tensor]: Residual (B, C, T, H, W), 0 where the mask
-                is, and the mask (B, 1, T, H, W).
+            tuple[Tensor, Tensor]: Residual (B, C, T, H, W), which is 0 where
+                the mask is, and the mask (B, 1, T, H, W).
         """
         grid = self.manifest['compared_on']['grid']
         positions = int(np.prod(grid))
         masks, residuals = [], []
         for key in keys:
-            record = self._record(*key)
+            record, values = self._record(*key)
             mask = np.unpackbits(record['residual.mask'][0], count=positions)
-            values = self._values(record, *key)
             residual = np.zeros((values.shape[1], positions), values.dtype)
             residual[:, mask.astype(bool)] = values.T
             masks.append(mask)
@@ -243,69 +282,68 @@ class TeacherCache:
         residual = torch.from_numpy(np.stack(residuals)).to(device).float()
         return residual.unflatten(2, grid), mask[:, None].unflatten(2, grid)
 
-    def _place(self, index: int, view: int) -> Tuple[str, int]:
-        samples, views = self.manifest['samples'], self.manifest['views']
-        if not (0 <= index < samples and 0 <= view < views):
-            raise KeyError(
-                f'model.teacher_cache={self.folder!r} holds {views} views of '
-                f'{samples} samples, not view {view} of sample {index}.'
-            )
-        row = index % self.manifest['shard']
-        return shard_path(self.folder, view, index - row), row
+    def _record(
+        self, sample: int, view: int
+    ) -> Tuple[np.ndarray, Optional[np.ndarray]]:
+        """Reads one record and compares its checksum.
 
-    def _map(self, path: str) -> np.ndarray:
-        if path not in self._shards:
-            self._shards[path] = np.load(path, mmap_mode='r')
-        return self._shards[path]
-
-    def _values(self, record: np.ndarray, index: int, view: int) -> np.ndarray:
-        first = int(record['residual.first'][0])
-        count = int(record['residual.count'][0])
-        values = self._map(values_path(self._place(index, view)[0]))
-        return np.array(values[first : first + count])
-
-    def _record(self, index: int, view: int) -> np.ndarray:
-        """One record, as an array of length 1.
+        Returns:
+            tuple[np.ndarray, np.ndarray or None]: Array of length 1, and the
+                kept residuals (count, C) of a masked cache.
 
         Raises:
-            ValueError: If it is damaged.
+            KeyError: If the cache has no such view or sample.
+            ValueError: If the record is damaged or belongs elsewhere.
+            OSError: If the file cannot be read at the moment.
         """
-        path, row = self._place(index, view)
+        samples, views = self.manifest['samples'], self.manifest['views']
+        if not (0 <= sample < samples and 0 <= view < views):
+            raise KeyError(
+                f'model.teacher_cache={self.folder!r} holds {views} views of '
+                f'{samples} samples, not view {view} of sample {sample}.'
+            )
+        shard = shard_of(self.manifest, sample, view)
+        path = shard_path(self.folder, shard)
+        length = length_of(self.manifest, shard)
         try:
-            shard = self._map(path)
-            if shard.dtype != self._dtype:
-                raise ValueError(f'its records are {shard.dtype}')
-            record = np.array(shard[row : row + 1])
-            values = (
-                self._values(record, index, view)
-                if 'residual.first' in self._dtype.names
-                else None
+            records = self._shards.get(path, (length,), self._dtype)
+            row = sample - shard.first
+            record, values = np.array(records[row : row + 1]), None
+            if 'residual.first' in self._dtype.names:
+                values = self._residuals(record, path)
+        except DamagedFileError as error:
+            raise self._damage(path, sample, view, str(error)) from error
+        if record[CHECKSUM][0] == 0 and self.format > 1:
+            raise self._damage(
+                path, sample, view, 'the clip could not be read at that time'
             )
-        except (OSError, ValueError, IndexError) as error:
-            raise ValueError(self._damage(path, index, view, error)) from error
-        if checksum(record, values) != record[CHECKSUM][0]:
-            raise ValueError(
-                self._damage(path, index, view, 'its checksum differs')
+        found = checksum(self.manifest, (sample, view), record, values)
+        if found != record[CHECKSUM][0]:
+            raise self._damage(
+                path,
+                sample,
+                view,
+                'its checksum differs: the file was altered, or it belongs '
+                'to another view, other samples or another cache',
             )
-        return record
+        return record, values
 
-    def _damage(self, path: str, index: int, view: int, why: object) -> str:
-        return (
-            f'model.teacher_cache: view {view} of sample {index} in {path} '
-            f'is damaged ({why}). Delete the file and run '
-            'tools/cache_teachers.py again, it writes what is missing.'
+    def _residuals(self, record: np.ndarray, path: str) -> np.ndarray:
+        first = int(record['residual.first'][0])
+        count = int(record['residual.count'][0])
+        values = self._shards.get(values_path(path), (None, None), None)
+        if not 0 <= first <= first + count <= len(values):
+            raise DamagedFileError(
+                f'{values_path(path)} has {len(values)} rows, the record '
+                f'needs rows {first} to {first + count}'
+            )
+        return np.array(values[first : first + count])
+
+    def _damage(
+        self, path: str, sample: int, view: int, reason: str
+    ) -> ValueError:
+        return DamagedFileError(
+            f'model.teacher_cache: view {view} of sample {sample} in {path} '
+            f'is damaged: {reason.rstrip(".")}. Delete the file and run '
+            'tools/cache_teachers.py again; it writes what is missing.'
         )
-
-
-def missing_shards(folder: str, manifest: dict) -> List[str]:
-    """Files of a cache that are not there yet."""
-    missing = []
-    for view in range(manifest['views']):
-        for first in range(0, manifest['samples'], manifest['shard']):
-            path = shard_path(folder, view, first)
-            parts = [path]
-            if manifest['maps'] == 'masked':
-                parts.append(values_path(path))
-            if not all(map(osp.isfile, parts)):
-                missing.append(path)
-    return missing

@@ -1,4 +1,4 @@
-"""Asks the teachers about the next batch while the student learns this one."""
+"""Runs the teachers on the next batch while the student learns this one."""
 
 from typing import Dict, List, NamedTuple, Optional
 
@@ -6,39 +6,40 @@ import torch
 from torch import Tensor
 
 from ..recognizers.feature_tap import Recording
-from .protocol import TaughtModel
+from .protocol import ModelWithTeachers
 
 
-class Answer(NamedTuple):
-    """What the teachers say of a batch that has not begun.
+class QueuedBatch(NamedTuple):
+    """Outputs of the teachers for a batch whose step has not begun.
 
     Attributes:
         clips (Tensor): The batch.
-        taught (dict[str, Recording]): As :meth:`TaughtModel.teach` gives.
-        ready (torch.cuda.Event, optional): When it has been computed.
+        outputs (dict[str, Recording]): Outputs by teacher.
+        ready (torch.cuda.Event, optional): Recorded behind the last kernel.
     """
 
     clips: Tensor
-    taught: Dict[str, Recording]
+    outputs: Dict[str, Recording]
     ready: Optional[torch.cuda.Event]
 
 
 class TeachersAhead:
-    """Runs a distiller's teachers one batch ahead, on a stream of their own.
+    """Runs the teachers of a distiller one batch ahead, on their own stream.
 
-    On a GPU that one small model does not fill, the teachers' kernels run
-    beside the student's. Off CUDA there is no stream, only the order.
+    On a GPU that one small model does not fill, the kernels of the teachers
+    run at the same time as those of the student. Without CUDA there is no
+    stream, and only the order of the work changes.
 
     Args:
-        distiller (TaughtModel): Its :meth:`~TaughtModel.teach` takes the
-            answers from here.
+        distiller (ModelWithTeachers): Its ``teach`` calls :meth:`take`.
 
     Raises:
-        ValueError: If it has no live teachers, or random numbers are drawn
-            on the way: they would be those of another batch.
+        ValueError: If it has no live teachers, or if the step draws random
+            numbers before the teachers run: they would be those of another
+            batch.
     """
 
-    def __init__(self, distiller: TaughtModel) -> None:
+    def __init__(self, distiller: ModelWithTeachers) -> None:
         key = 'train_cfg.teachers_ahead=True'
         if not distiller.teacher_specs:
             raise ValueError(f'{key}: the model has no teachers.')
@@ -62,47 +63,48 @@ class TeachersAhead:
         self.stream = (
             torch.cuda.Stream(device) if device.type == 'cuda' else None
         )
-        self.answers: List[Answer] = []
+        self.queue: List[QueuedBatch] = []
         distiller.teachers_ahead = self
 
     def begin(self, data: dict) -> dict:
-        """Queue the teachers' pass of a batch.
+        """Starts the teachers on a batch.
 
         Args:
             data (dict): What the data loader collected.
 
         Returns:
-            dict: The batch on the device; preprocessing it again changes
+            dict: The batch on the device. Preprocessing it again changes
                 nothing.
         """
         batch = self.distiller.data_preprocessor(data, training=True)
         clips = batch['inputs']
         if self.stream is None:
-            taught, ready = self.distiller.run_teachers(clips), None
+            outputs, ready = self.distiller.run_teachers(clips), None
         else:
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
-                taught = self.distiller.run_teachers(clips)
+                outputs = self.distiller.run_teachers(clips)
                 ready = self.stream.record_event()
             clips.record_stream(self.stream)
-        self.answers.append(Answer(clips, taught, ready))
-        if len(self.answers) > 2:
+        self.queue.append(QueuedBatch(clips, outputs, ready))
+        if len(self.queue) > 2:
             raise RuntimeError(
-                'Steps do not take the answers that teachers_ahead has ready: '
-                'the model sees other tensors than the loop.'
+                'train_cfg.teachers_ahead=True: the training steps do not '
+                'use the outputs that were computed ahead, because the model '
+                'receives other tensors than the training loop.'
             )
         return batch
 
     def take(self, clips: Tensor) -> Optional[Dict[str, Recording]]:
-        """The answers about a batch, or None if it was not asked about."""
-        found = [i for i, a in enumerate(self.answers) if a.clips is clips]
+        """Returns the outputs for a batch, or None if none were computed."""
+        found = [i for i, b in enumerate(self.queue) if b.clips is clips]
         if not found:
             return None
-        answer = self.answers.pop(found[0])
-        if answer.ready is not None:
+        batch = self.queue.pop(found[0])
+        if batch.ready is not None:
             here = torch.cuda.current_stream()
-            here.wait_event(answer.ready)
-            for recording in answer.taught.values():
+            here.wait_event(batch.ready)
+            for recording in batch.outputs.values():
                 for tensor in recording.tensors():
                     tensor.record_stream(here)
-        return answer.taught
+        return batch.outputs
