@@ -190,7 +190,7 @@ class BaseDistiller(BaseModel):
             for name, teacher in self._teachers.items():
                 teacher.load_checkpoint()
                 self._warn_of_equal_weights(name, teacher)
-                teacher.optimise()
+                teacher.apply_speedups()
             self._teachers_loaded = True
         return self._teachers
 

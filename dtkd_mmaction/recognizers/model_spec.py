@@ -30,7 +30,7 @@ NO_PRETRAINING = dict(
 )
 SPEC_KEYS = ('cfg', 'checkpoint', 'view', 'tap', 'stages', 'cfg_options')
 # What only a frozen model can have.
-TEACHER_KEYS = ('optimise', 'precision', 'compile')
+TEACHER_KEYS = ('speedups', 'optimise', 'precision', 'compile')
 
 
 def check_spec(spec: dict, key: str) -> None:

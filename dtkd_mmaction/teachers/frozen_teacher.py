@@ -1,4 +1,4 @@
-"""A frozen stock model that is asked for logits and features."""
+"""Frozen stock model that returns logits and features."""
 
 from typing import Any, Collection, Dict, Optional
 
@@ -14,30 +14,33 @@ from ..recognizers.clip_view import model_inputs
 from ..recognizers.feature_tap import Recording
 from ..recognizers.model_spec import check_spec, load_weights
 from ..recognizers.tapped_recognizer import build_tapped
-from .speedups import REWRITES, optimise
+from .speedups import SPEEDUPS, apply_speedups
+from .speedups.rewrite import Rewrite
 
+# Keys of a model spec that choose the speedups. The second is the old name.
+SPEEDUP_KEYS = ('speedups', 'optimise')
 PRECISIONS = dict(bf16=torch.bfloat16, fp16=torch.float16)
 
 
 class FrozenTeacher(nn.Module):
-    """A stock recognizer in eval mode for good, without gradient.
+    """A stock recognizer that stays in eval mode and has no gradient.
 
-    Sees its own view of the shared clip, normalised with its own statistics.
-    It computes in float32, under mixed precision too, unless its spec says
-    otherwise: so what it says live is what a cache holds. ``no_grad``, not
-    ``inference_mode``: a projection of its maps may be trained.
+    It sees its own view of the shared clip, normalised with its own
+    statistics. It computes in float32, under mixed precision too, unless its
+    spec sets ``precision``. So its outputs are those that a cache holds. It
+    uses ``no_grad`` and not ``inference_mode``, because a projection of its
+    maps can be trained.
 
     Args:
-        spec (dict): Model spec (``docs/configs.md``). Its ``checkpoint`` must
-            be written; ``None`` is allowed and warns. Of a teacher alone:
-            ``optimise`` (True, False, or rewrite -> bool), ``precision``
+        spec (dict): Model spec (``docs/configs.md``). ``checkpoint`` is
+            required; ``None`` is allowed and logs a warning. For teachers
+            alone: ``speedups`` (True, False, or name -> bool), ``precision``
             (``'bf16'`` or ``'fp16'``) and ``compile`` (bool).
         num_classes (int, optional): Classes of its head, if the spec's
             config has others.
         key (str): Where the config has the spec, for messages.
-        mode (str): ``'eval'``, or ``'bn_eval_only'``: dropout and stochastic
-            depth stay on, as in MMRazor, whose numbers it is there to mimic.
-            Defaults to ``'eval'``.
+        mode (str): ``'eval'``, or ``'bn_eval_only'``, which leaves dropout
+            and stochastic depth on, as MMRazor does. Defaults to ``'eval'``.
     """
 
     def __init__(
@@ -61,9 +64,9 @@ class FrozenTeacher(nn.Module):
 
     @staticmethod
     def check_spec(spec: dict, key: str) -> None:
-        """Raise if the spec is none or leaves its checkpoint open."""
+        """Raises if the spec is invalid or has no ``checkpoint``."""
         check_spec(spec, key)
-        chosen_rewrites(spec, key)
+        chosen_speedups(spec, key)
         precision = spec.get('precision')
         if precision is not None and precision not in PRECISIONS:
             raise ValueError(
@@ -72,55 +75,54 @@ class FrozenTeacher(nn.Module):
             )
         if not isinstance(spec.get('compile', False), bool):
             raise TypeError(
-                f'{key}.compile={spec["compile"]!r}: True or False.'
+                f'{key}.compile={spec["compile"]!r}: give True or False.'
             )
         if 'checkpoint' not in spec:
             raise TypeError(
                 f'{key} has no `checkpoint`. A teacher is a trained model: '
-                'write its path or URL (or None, to try things out with '
-                'random weights).'
+                'write its path or URL, or None for random weights to try '
+                'things out.'
             )
 
     def load_checkpoint(self) -> None:
-        """Load the weights that the spec names."""
+        """Loads the weights that the spec names."""
         if self.spec['checkpoint'] is None:
             print_log(
-                f'{self.key}.checkpoint is None: this teacher is random and '
-                'teaches nothing.',
+                f'{self.key}.checkpoint is None: this teacher has random '
+                'weights and teaches nothing.',
                 'current',
                 level=30,
             )
         else:
             load_weights(self.recognizer, self.spec['checkpoint'], self.key)
 
-    def optimise(self) -> None:
-        """Make it faster, after its weights are there.
+    def apply_speedups(self) -> None:
+        """Makes the teacher faster. Call it after the weights are loaded.
 
-        The exact rewrites (:mod:`dtkd_mmaction.teachers.speedups`) are checked
-        against the stock forward and taken back where they do not agree. A
-        teacher in another mode than ``'eval'`` has none.
+        The exact rewrites (:mod:`dtkd_mmaction.teachers.speedups`) are
+        compared with the stock forward pass, and undone if they disagree. A
+        teacher that is not in ``'eval'`` mode is not rewritten.
         """
         if self.mode == 'eval':
-            made = optimise(
+            applied = apply_speedups(
                 self.recognizer,
-                self._answers,
-                chosen_rewrites(self.spec, self.key),
+                self._sample_outputs,
+                chosen_speedups(self.spec, self.key),
                 self.key,
             )
-            self.train(False)  # what was put in, too
-            print_log(
-                f'{self.key}: optimised by {made or "nothing"}', 'current'
-            )
+            self.train(False)  # also the modules that were put in
+            names = ', '.join(applied) or 'none'
+            print_log(f'{self.key}: speedups applied: {names}', 'current')
         if self.spec.get('compile'):
             # The tap's hooks differ from call to call.
             torch._dynamo.config.skip_nnmodule_hook_guards = False
             self.recognizer.backbone.compile()
 
-    def _answers(self) -> Dict[str, Tensor]:
-        """All that losses can read, for two smooth random clips."""
+    def _sample_outputs(self) -> Dict[str, Tensor]:
+        """Returns everything that losses can read, for two random clips."""
         shape = self.tap.shapes['clip']  # (3, T, H, W)
         generator = torch.Generator().manual_seed(0)
-        # batch 2: one clip alone selects other kernels on a CPU
+        # Two clips, because one clip selects other kernels on a CPU.
         clips = torch.randn(2, 3, 4, 8, 8, generator=generator)
         clips = F.interpolate(clips, shape[1:], mode='trilinear')
         clips = clips.to(next(self.recognizer.parameters()))
@@ -140,9 +142,9 @@ class FrozenTeacher(nn.Module):
         )
 
     def train(self, mode: bool = True) -> 'FrozenTeacher':
-        """Stay in its own mode, whatever is asked for."""
-        # Bare stock backbones freeze layers in train() and return None, so
-        # the flag is set on every module instead of calling theirs.
+        """Keeps its own mode, whatever ``mode`` is."""
+        # Some stock backbones freeze layers in train() and return None, so
+        # the flag is set on every module instead of calling their train().
         for module in self.modules():
             module.training = self.mode == 'bn_eval_only' and not isinstance(
                 module, _BatchNorm
@@ -150,22 +152,22 @@ class FrozenTeacher(nn.Module):
         return self
 
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
-        """Copies of a distiller (EMA) share its teachers: nothing changes."""
+        """Returns itself: copies of a distiller (EMA) share its teachers."""
         return self
 
     @torch.no_grad()
     def forward(
         self, clips: Tensor, extras: Collection[str] = ()
     ) -> Recording:
-        """Logits and features for the shared clips.
+        """Returns logits and features for the shared clips.
 
         Args:
             clips (Tensor): (B, 1, 3, T, H, W), raw.
-            extras (Collection[str]): What to record beside the map:
-                :data:`~.feature_tap.EXTRAS`.
+            extras (Collection[str]): What to record besides the map, names
+                of :data:`~.feature_tap.EXTRAS`.
 
         Returns:
-            Recording: All of it without gradient.
+            Recording: Has no gradient.
         """
         inputs = model_inputs(self.recognizer, self.view, clips)
         with torch.autocast(
@@ -186,34 +188,42 @@ class FrozenTeacher(nn.Module):
         return recording
 
 
-def chosen_rewrites(spec: dict, key: str) -> dict:
-    """The rewrites that a spec's ``optimise`` leaves on.
+def chosen_speedups(spec: dict, key: str) -> Dict[str, Rewrite]:
+    """Returns the rewrites that a spec's ``speedups`` leaves on.
 
     Raises:
-        TypeError: If it is neither a bool nor a dict of bools.
-        ValueError: If it names one that there is not.
+        TypeError: If ``speedups`` is neither a bool nor a dict of bools, or
+            if its old name ``optimise`` is given, too.
+        ValueError: If it names an unknown rewrite.
     """
-    chosen = spec.get('optimise', True)
+    given = [name for name in SPEEDUP_KEYS if name in spec]
+    if len(given) > 1:
+        raise TypeError(
+            f'{key} has both {" and ".join(SPEEDUP_KEYS)}: these are the new '
+            'and the old name of one key. Keep the first.'
+        )
+    option = given[0] if given else SPEEDUP_KEYS[0]
+    chosen = spec.get(option, True)
     if isinstance(chosen, bool):
-        return REWRITES if chosen else {}
+        return SPEEDUPS if chosen else {}
     if not isinstance(chosen, dict) or not all(
         isinstance(on, bool) for on in chosen.values()
     ):
         raise TypeError(
-            f'{key}.optimise={chosen!r}: True, False, or a dict such as '
-            f'dict({next(iter(REWRITES))}=False).'
+            f'{key}.{option}={chosen!r}: give True, False, or a dict such as '
+            f'dict({next(iter(SPEEDUPS))}=False).'
         )
-    unknown = set(chosen) - set(REWRITES)
+    unknown = set(chosen) - set(SPEEDUPS)
     if unknown:
         raise ValueError(
-            f'{key}.optimise names {sorted(unknown)}; there are '
-            f'{list(REWRITES)}.'
+            f'{key}.{option} names {sorted(unknown)}; known are '
+            f'{list(SPEEDUPS)}.'
         )
-    return {n: r for n, r in REWRITES.items() if chosen.get(n, True)}
+    return {n: r for n, r in SPEEDUPS.items() if chosen.get(n, True)}
 
 
 def in_float32(outputs: Any) -> Any:
-    """All tensors in nested dicts, lists and tuples, in float32."""
+    """Converts all tensors in nested dicts, lists and tuples to float32."""
     return apply_to(
         outputs, lambda x: isinstance(x, Tensor), lambda x: x.float()
     )

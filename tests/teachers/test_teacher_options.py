@@ -8,6 +8,8 @@ import torch.nn as nn
 from realistic_models import MODELS, answers, assert_same, clips, teacher
 
 from dtkd_mmaction.distillers.base import build_student
+from dtkd_mmaction.teachers.frozen_teacher import chosen_speedups
+from dtkd_mmaction.teachers.speedups import SPEEDUPS
 
 
 @pytest.mark.parametrize('name', ['mvit', 'swin', 'x3d', 'timesformer'])
@@ -15,7 +17,7 @@ def test_follows_its_device_and_dtype(name):
     """Tables are made where the tokens are."""
     model = teacher(name)
     wanted = answers(model)
-    model.optimise()
+    model.apply_speedups()
     answers(model)
     model.double()
     found = [a.float() for a in (model(clips()).logits, model(clips()).map)]
@@ -25,7 +27,7 @@ def test_follows_its_device_and_dtype(name):
 @pytest.mark.parametrize('name', ['mvit', 'x3d'])
 def test_low_precision_is_near_and_given_in_float32(name):
     exact, rough = teacher(name), teacher(name, precision='bf16')
-    rough.optimise()
+    rough.apply_speedups()
     ours, theirs = answers(rough), answers(exact)
     assert all(a.dtype == torch.float32 for a in ours)
     scale = float(theirs[0].std())
@@ -44,7 +46,7 @@ def test_compile_is_of_the_backbone(monkeypatch):
     compiled = []
     monkeypatch.setattr(nn.Module, 'compile', lambda m: compiled.append(m))
     model = teacher('mvit', compile=True)
-    model.optimise()
+    model.apply_speedups()
     assert compiled == [model.recognizer.backbone]
 
 
@@ -56,7 +58,7 @@ def test_compiled_teachers_tell_what_each_call_asks_for(monkeypatch):
     )
     stock, compiled = teacher('mvit'), teacher('mvit')
     compiled.spec['compile'] = True
-    compiled.optimise()
+    compiled.apply_speedups()
     assert_same(
         [compiled(clips()).logits, compiled(clips()).map],
         [stock(clips()).logits, stock(clips()).map],
@@ -67,7 +69,7 @@ def test_compiled_teachers_tell_what_each_call_asks_for(monkeypatch):
 @pytest.mark.parametrize('name', ['mvit', 'swin', 'x3d', 'timesformer'])
 def test_a_copy_stands_alone(name):
     model = teacher(name)
-    model.optimise()
+    model.apply_speedups()
     wanted = answers(model)
     duplicate = copy.deepcopy(model.recognizer)
     for parameter in model.recognizer.parameters():
@@ -80,9 +82,11 @@ def test_a_copy_stands_alone(name):
 @pytest.mark.parametrize(
     'option, message',
     [
+        (dict(speedups=dict(fold=True)), r"speedups names \['fold'\]"),
+        (dict(speedups='fold_batchnorm'), r"speedups='fold.*True, False"),
+        (dict(speedups=dict(channels_last='no')), r'speedups=.*True, False'),
         (dict(optimise=dict(fold=True)), r"optimise names \['fold'\]"),
-        (dict(optimise='fold_batchnorm'), r"optimise='fold.*True, False"),
-        (dict(optimise=dict(channels_last='no')), r'optimise=.*True, False'),
+        (dict(optimise=False, speedups=True), 'both speedups and optimise'),
         (dict(precision='int8'), "precision='int8'"),
         (dict(compile='max-autotune'), "compile='max-autotune'"),
         (dict(speed=1), r"unknown keys \['speed'\]"),
@@ -91,6 +95,14 @@ def test_a_copy_stands_alone(name):
 def test_bad_options(option, message):
     with pytest.raises((ValueError, TypeError), match=message):
         teacher('x3d', **option)
+
+
+def test_the_old_name_of_speedups_still_works():
+    for name in ('speedups', 'optimise'):
+        model = teacher('x3d', **{name: dict(channels_last=False)})
+        chosen = chosen_speedups(model.spec, 'key')
+        assert set(SPEEDUPS) - set(chosen) == {'channels_last'}
+        assert chosen_speedups({name: False}, 'key') == {}
 
 
 def test_a_student_is_not_rewritten():

@@ -84,7 +84,7 @@ class TestOutcome:
             ('vit', ['mvit_attention']),
             ('cnn', ['fold_batchnorm', 'channels_last']),
         ):
-            for option in (*rewrites, 'all rewrites', 'all rewrites, bf16'):
+            for option in (*rewrites, 'all speedups', 'all speedups, bf16'):
                 assert ('teachers', f'{teacher}_teacher: {option}') in names
         for name in (
             'loss_sr',
@@ -160,7 +160,7 @@ class TestSteps:
     @pytest.mark.parametrize('own_views', [True, False])
     def test_mmrazor_style(self, bench, own_views):
         razor = bench.distiller(
-            optimise=False,
+            speedups=False,
             type='MMRazorStyleDistiller',
             teacher_mode='bn_eval_only',
             own_views=own_views,
@@ -179,7 +179,7 @@ class TestSteps:
         self, bench, monkeypatch
     ):
         razor = bench.distiller(
-            optimise=False,
+            speedups=False,
             type='MMRazorStyleDistiller',
             teacher_mode='bn_eval_only',
         )
@@ -214,7 +214,7 @@ class TestSteps:
             modules = distiller.teachers['cnn'].modules()
             return sum(isinstance(m, _BatchNorm) for m in modules)
 
-        assert norms(bench.live) < norms(bench.distiller(optimise=False))
+        assert norms(bench.live) < norms(bench.distiller(speedups=False))
 
     def test_a_step_trains(self, bench):
         distiller = copy.deepcopy(bench.live)

@@ -1,13 +1,13 @@
-"""What distillation costs: ratios, measured side by side in one run.
+"""Measures the cost of distillation as ratios of times in one run.
 
     python tools/analysis/benchmark.py --out benchmark.md --json benchmark.json
 
-Variants are run in turn, round after round, and compared within a round, so
-that the machine's drift cancels: given are the median ratio and its range,
-and the same ratio of CPU time, which other processes change little. Weights
-are random at the scale of trained ones, clips are generated: nothing is
-downloaded. Shorter: fewer ``--rounds``, some of the ``--groups``, a smaller
-``--batch`` or view.
+Variants run in turn, round after round, and are compared within a round, so
+that changes of the machine's speed cancel. The report has the median ratio,
+its range, and the ratio of CPU times, which other processes affect little.
+Weights are random at the scale of trained ones, and clips are generated, so
+nothing is downloaded. Use fewer ``--rounds``, some of the ``--groups``, a
+smaller ``--batch`` or smaller views to save time.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import List
 
 import torch
+from benchmarking.backbones import measure_backbones
 from benchmarking.export import measure_export
 from benchmarking.loading import measure_loading
 from benchmarking.losses import measure_losses
@@ -34,6 +35,7 @@ ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 MEASUREMENTS = dict(
     steps=measure_steps,
     teachers=measure_teachers,
+    backbones=measure_backbones,
     losses=measure_losses,
     loading=measure_loading,
     export=measure_export,
@@ -48,7 +50,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--config',
         default=osp.join(ROOT, 'configs/dtkd/x3d_s_hmdb51.py'),
-        help='of a DualTeacherDistiller; its weights are not loaded',
+        help='config of a DualTeacherDistiller; its weights are not loaded',
     )
     parser.add_argument(
         '--groups',
@@ -69,7 +71,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--compile',
         action='store_true',
-        help='compiled teachers, too; that takes minutes',
+        help='measure compiled teachers, too, which takes minutes',
     )
     parser.add_argument(
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
@@ -80,21 +82,22 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.batch < 2:
         parser.error(
-            f'--batch {args.batch}: one clip selects other kernels, and '
-            'relations need two.'
+            f'--batch {args.batch}: give 2 or more, because one clip selects '
+            'other kernels and relations need two.'
         )
     if args.rounds < 1:
-        parser.error(f'--rounds {args.rounds}: at least one.')
+        parser.error(f'--rounds {args.rounds}: give 1 or more.')
     return args
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measures, prints and writes."""
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     init_default_scope('mmaction')
-    # A rewrite that is left out warns; how models are built is no matter.
+    # Shows the warning about a speedup that is left out, and no details of
+    # how models are built.
     MMLogger.get_current_instance().setLevel('WARNING')
     rows: List[Row] = []
     with tempfile.TemporaryDirectory() as folder:

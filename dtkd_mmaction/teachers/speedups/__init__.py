@@ -1,6 +1,6 @@
-"""Rewrites that make a frozen model faster and leave its answers alone."""
+"""Rewrites that make a frozen model faster without changing its outputs."""
 
-from .apply import REWRITES, optimise
+from .apply import SPEEDUPS, apply_speedups
 from .channels_last import (
     channels_last,
     prefers_channels_last,
@@ -8,9 +8,9 @@ from .channels_last import (
 )
 
 __all__ = [
-    'REWRITES',
+    'SPEEDUPS',
+    'apply_speedups',
     'channels_last',
-    'optimise',
     'prefers_channels_last',
     'to_channels_last',
 ]

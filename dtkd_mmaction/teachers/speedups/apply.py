@@ -1,7 +1,7 @@
 """Applies the exact rewrites to a frozen model and checks each of them."""
 
 from contextlib import contextmanager
-from typing import Callable, Dict, Iterator, List, Mapping
+from typing import Dict, Iterator, List, Mapping, Tuple
 
 import torch
 import torch.nn as nn
@@ -13,88 +13,119 @@ from .channels_last import channels_last
 from .drop_path import remove_drop_path
 from .fold_batchnorm import fold_batchnorm
 from .mvit_attention import fuse_mvit_attention
-from .rewrite import Rewrite, Undo
+from .rewrite import Rewrite, Run, Undo
 from .swin_attention import fuse_swin_attention
+from .timm_attention import fuse_timm_attention
 
-REWRITES: Dict[str, Rewrite] = dict(
+# In the order in which they are applied.
+SPEEDUPS: Dict[str, Rewrite] = dict(
     remove_drop_path=remove_drop_path,
     fold_batchnorm=fold_batchnorm,
     mvit_attention=fuse_mvit_attention,
     swin_attention=fuse_swin_attention,
+    timm_attention=fuse_timm_attention,
     attention_weights=drop_attention_weights,
     channels_last=channels_last,
 )
-# Largest difference, as a part of the standard deviation: of what the losses
-# read as one vector a clip, and of maps, where millions of numbers are
-# compared.
+# Largest difference as a part of the standard deviation: of vectors per clip
+# (logits, embedding), and of maps, where millions of numbers are compared.
 TOLERANCE, MAP_TOLERANCE = 5e-5, 5e-4
-# Answers by name: 'logits', 'embedding', 'map', ...
-Answers = Mapping[str, Tensor]
 
 
-def optimise(
-    model: nn.Module,
-    answer: Callable[[], Answers],
-    rewrites: Mapping[str, Rewrite],
-    key: str,
+def apply_speedups(
+    model: nn.Module, run: Run, speedups: Mapping[str, Rewrite], key: str
 ) -> List[str]:
-    """Rewrite a model in place, as far as it still gives the same answers.
+    """Rewrites a model in place as far as its outputs stay the same.
 
-    All rewrites are made and compared once; only where the answers differ is
-    each made and compared alone, so that the one to blame is left out. So a
-    model costs two forwards, and one more a rewrite where something is wrong.
-    A model that draws its answers, as TRN's head does, is left as it is.
+    All rewrites are applied and checked once. Only if the outputs differ is
+    each applied and checked alone, so that the wrong one is left out. So a
+    model costs two forward passes, and one more per rewrite if something is
+    wrong. A model whose outputs are random, as TRN's head draws frames, is
+    left as it is.
 
     Args:
         model (nn.Module): In eval mode, with its weights loaded.
-        answer (callable): Runs the model on some clips.
-        rewrites (Mapping[str, Rewrite]): Those to make, in this order.
+        run (callable): Runs the model on some clips.
+        speedups (Mapping[str, Rewrite]): Rewrites to apply, in this order.
         key (str): Where the config has the model, for messages.
 
     Returns:
-        list[str]: Names of the rewrites that were made.
+        list[str]: Names of the rewrites that were applied.
     """
-    if not rewrites:
+    if not speedups:
         return []
     with torch.no_grad(), full_float32():
-        stock = answer()
-        made, undo = apply_all(model, rewrites)
-        if not disagreement(stock, answer):
-            return made
-        take_back(undo)
-        problem = disagreement(stock, answer)
-        if problem:
+        stock = run()
+        applied, difference = try_out(model, run, speedups, stock)
+        if not difference:
+            return applied
+        _, difference = try_out(model, run, {}, stock)
+        if difference:
             print_log(
-                f'{key}: no rewrite is made, because the model itself gives '
-                f'other answers to the same clips: {problem}. '
-                'optimise=False saves this check.',
+                f'{key}: no speedup is applied, because the outputs of the '
+                f'model itself change from call to call: {difference}. '
+                'Set speedups=False to skip this check.',
                 'current',
                 level=30,
             )
             return []
-        made = []
-        for name, rewrite in rewrites.items():
-            found, undo = apply_all(model, {name: rewrite})
-            problem = disagreement(stock, answer) if undo else ''
-            if problem:
-                take_back(undo)
+        applied = []
+        for name, rewrite in speedups.items():
+            found, difference = try_out(model, run, {name: rewrite}, stock)
+            applied += found
+            if difference:
                 print_log(
-                    f'{key}: the rewrite {name!r} is left out: {problem}. '
-                    f'optimise=dict({name}=False) switches it off.',
+                    f'{key}: the speedup {name!r} is left out: {difference}. '
+                    f'Set speedups=dict({name}=False) to skip it.',
                     'current',
                     level=30,
                 )
-            else:
-                made += found
-    return made
+    return applied
+
+
+def try_out(
+    model: nn.Module,
+    run: Run,
+    speedups: Mapping[str, Rewrite],
+    stock: Mapping[str, Tensor],
+) -> Tuple[List[str], str]:
+    """Applies rewrites, and undoes them if the outputs differ.
+
+    Args:
+        model (nn.Module): Changed in place.
+        run (callable): Runs the model on some clips.
+        speedups (Mapping[str, Rewrite]): Rewrites to apply.
+        stock (Mapping[str, Tensor]): Outputs to compare with.
+
+    Returns:
+        tuple[list[str], str]: Names of the rewrites that changed something,
+            and the difference in words. One of the two is empty.
+    """
+    applied: List[str] = []
+    undo: List[Undo] = []
+    try:
+        for name, rewrite in speedups.items():
+            changes = rewrite(model, run)
+            undo += changes
+            applied += [name] if changes else []
+        if applied or not speedups:
+            difference = find_difference(stock, run())
+        else:
+            difference = ''
+    except Exception as error:
+        difference = f'{type(error).__name__}: {error}'
+    if difference:
+        undo_all(undo)
+        applied = []
+    return applied, difference
 
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """No TF32, in which NVIDIA cards convolve unless told otherwise.
+    """Switches TF32 off, which NVIDIA cards use in convolutions by default.
 
-    It keeps ten bits: a folded weight is then rounded to another number than
-    the stock one, and the difference drowns what is looked for.
+    TF32 keeps ten bits of a number. Folded weights round differently from
+    stock ones, and this difference would hide the one to look for.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision('highest')
@@ -106,33 +137,23 @@ def full_float32() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def apply_all(model: nn.Module, rewrites: Mapping[str, Rewrite]) -> tuple:
-    """Make rewrites; names of those that found something, and all undos."""
-    made: List[str] = []
-    undo: List[Undo] = []
-    for name, rewrite in rewrites.items():
-        changes = rewrite(model)
-        if changes:
-            made.append(name)
-            undo += changes
-    return made, undo
-
-
-def take_back(undo: List[Undo]) -> None:
-    """Undo changes, the last one first."""
+def undo_all(undo: List[Undo]) -> None:
+    """Undoes changes, the last one first."""
     for change in reversed(undo):
         change()
 
 
-def disagreement(stock: Answers, answer: Callable[[], Answers]) -> str:
-    """In words, how the answers differ; empty where they do not."""
-    try:
-        found = answer()
-    except Exception as error:
-        return f'{type(error).__name__}: {error}'
+def find_difference(
+    stock: Mapping[str, Tensor], found: Mapping[str, Tensor]
+) -> str:
+    """Compares outputs of a model with the stock ones.
+
+    Returns:
+        str: The first difference in words; empty if there is none.
+    """
     for name, wanted in stock.items():
         distance = (found[name] - wanted).abs().max()
-        # of a constant, the rounding of its size
+        # For constant outputs: the size of their rounding errors.
         scale = max(float(wanted.std()), 1e-2 * float(wanted.abs().max()))
         is_vector = wanted.ndim == 2
         tolerance = TOLERANCE if is_vector else MAP_TOLERANCE

@@ -1,18 +1,18 @@
-"""Attention weights that nobody reads are not asked for."""
+"""Skips attention weights (``need_weights=False``)."""
 
 from functools import partial
 from typing import List
 
 import torch.nn as nn
 
-from .rewrite import Undo, replace_forward
+from .rewrite import Run, Undo, replace_forward
 
 
-def drop_attention_weights(model: nn.Module) -> List[Undo]:
-    """Have ``nn.MultiheadAttention`` return no weights.
+def drop_attention_weights(model: nn.Module, run: Run) -> List[Undo]:
+    """Makes ``nn.MultiheadAttention`` return no attention weights.
 
-    MMAction2's TimeSformer asks for them and drops them, which keeps PyTorch
-    from its fused kernels.
+    MMAction2's TimeSformer requests the weights and does not use them, which
+    keeps PyTorch from its fused kernels.
     """
     return [
         replace_forward(module, partial(module.forward, need_weights=False))

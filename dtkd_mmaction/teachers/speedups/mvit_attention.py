@@ -1,9 +1,10 @@
-"""MViTv2's attention through fused kernels, its position bias folded in.
+"""Fused attention for MViTv2, including its position bias.
 
-The bias of query q and key k is a sum of three dot products with q, one an
+The bias of query q and key k is a sum of three dot products with q, one per
 axis: rel_t(q)[k_t] + rel_h(q)[k_h] + rel_w(q)[k_w]. So it is part of one
 longer dot product: q is extended by rel_t(q), rel_h(q), rel_w(q), and k by
-one-hot vectors of its coordinates. No mask, no matrix of weights in memory.
+one-hot vectors of its coordinates. This needs no mask and stores no matrix
+of attention weights.
 """
 
 from functools import partial
@@ -19,14 +20,14 @@ from mmaction.models.backbones.mvit import (
 )
 from torch import Tensor
 
-from .rewrite import Undo, replace_forward
+from .rewrite import Run, Undo, replace_forward
 
-# Fused kernels want widths that are a multiple of this.
+# Fused kernels need widths that are a multiple of this.
 MULTIPLE = 8
 
 
-def fuse_mvit_attention(model: nn.Module) -> List[Undo]:
-    """Rewrite every ``MultiScaleAttention``; its tables become constants."""
+def fuse_mvit_attention(model: nn.Module, run: Run) -> List[Undo]:
+    """Rewrites every ``MultiScaleAttention``; its tables become constants."""
     return [
         replace_forward(module, partial(attend, module, {}))
         for module in model.modules()
@@ -40,11 +41,11 @@ def attend(
     x: Tensor,
     in_size: Sequence[int],
 ) -> Tuple[Tensor, Sequence[int]]:
-    """``MultiScaleAttention.forward``.
+    """Replaces ``MultiScaleAttention.forward``.
 
     Args:
-        module (MultiScaleAttention): Whose weights.
-        tables (dict): What :func:`position_tables` gave, by grids.
+        module (MultiScaleAttention): Holds the weights.
+        tables (dict): Results of :func:`position_tables`, by grids.
         x (Tensor): (B, [1 +] T*H*W, C).
         in_size (Sequence[int]): (T, H, W).
 
@@ -77,7 +78,7 @@ def attend(
     attended = F.scaled_dot_product_attention(
         F.pad(torch.cat(queries, dim=-1), (0, padding)),
         F.pad(torch.cat(keys, dim=-1), (0, padding)),
-        # the kernel for CPUs wants one width for all three
+        # The kernel for CPUs needs the same width for all three.
         F.pad(v, (0, width + padding - v.shape[-1])),
         scale=1.0,
     )[..., : v.shape[-1]]
@@ -97,11 +98,12 @@ def position_tables(
     k_grid: Sequence[int],
     like: Tensor,
 ) -> Tuple[List[Tensor], Tensor]:
-    """Relative positions of each axis, and one-hot coordinates of the keys.
+    """Returns relative positions per axis, and coordinates of the keys.
 
     Returns:
-        tuple[list[Tensor], Tensor]: For t, h and w a (q, k, C / heads)
-            table; ([1 +] T*H*W, T + H + W), 0 for the class token.
+        tuple[list[Tensor], Tensor]: A (q, k, C / heads) table for each of
+            t, h and w; one-hot coordinates ([1 +] T*H*W, T + H + W), which
+            are 0 for the class token.
     """
     axes = [
         resize_decomposed_rel_pos(table, q_size, k_size).to(like)
@@ -122,7 +124,11 @@ def position_tables(
 def relative_scores(
     q: Tensor, q_grid: Sequence[int], axes: List[Tensor], has_cls: bool
 ) -> List[Tensor]:
-    """rel_t(q), rel_h(q), rel_w(q), each (B, heads, tokens, keys on axis)."""
+    """Returns rel_t(q), rel_h(q) and rel_w(q).
+
+    Returns:
+        list[Tensor]: Each (B, heads, tokens, keys on this axis).
+    """
     grid = q[:, :, int(has_cls) :].unflatten(2, tuple(q_grid))
     scores = (
         torch.einsum(equation, grid, table).flatten(2, 4)

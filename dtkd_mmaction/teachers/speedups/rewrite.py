@@ -1,17 +1,20 @@
-"""What all rewrites share: changes of single modules that can be undone."""
+"""Changes of single modules that can be undone, shared by all rewrites."""
 
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Mapping
 
 import torch.nn as nn
+from torch import Tensor
 
-# A rewrite changes a recognizer in place and returns how to undo each change;
-# an empty list where it found nothing to rewrite.
+# Runs the model once on some clips; name -> output: 'logits', 'map', ...
+Run = Callable[[], Mapping[str, Tensor]]
 Undo = Callable[[], None]
-Rewrite = Callable[[nn.Module], List[Undo]]
+# A rewrite changes a recognizer in place and returns how to undo each
+# change. The list is empty if it found nothing to rewrite.
+Rewrite = Callable[[nn.Module, Run], List[Undo]]
 
 
 def replace_forward(module: nn.Module, forward: Callable) -> Undo:
-    """Give one module, not its class, another ``forward``."""
+    """Gives one module, not its class, another ``forward``."""
     module.forward = forward
 
     def undo() -> None:
@@ -20,12 +23,12 @@ def replace_forward(module: nn.Module, forward: Callable) -> Undo:
     return undo
 
 
-def replace_child(parent: nn.Module, name: str, child: Any) -> Undo:
-    """Put another submodule or parameter in a place."""
-    before = getattr(parent, name)
-    setattr(parent, name, child)
+def replace_attribute(owner: nn.Module, name: str, value: Any) -> Undo:
+    """Replaces a submodule, a parameter or another attribute."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
 
     def undo() -> None:
-        setattr(parent, name, before)
+        setattr(owner, name, before)
 
     return undo

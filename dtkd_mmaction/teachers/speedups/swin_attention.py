@@ -1,4 +1,4 @@
-"""Video Swin's window attention through fused kernels."""
+"""Fused window attention for Video Swin."""
 
 from functools import partial
 from typing import Dict, List, Optional, Tuple
@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from mmaction.models.backbones.swin import WindowAttention3D
 from torch import Tensor
 
-from .rewrite import Undo, replace_forward
+from .rewrite import Run, Undo, replace_forward
 
 
-def fuse_swin_attention(model: nn.Module) -> List[Undo]:
-    """Rewrite every ``WindowAttention3D``; bias and mask are added once."""
+def fuse_swin_attention(model: nn.Module, run: Run) -> List[Undo]:
+    """Rewrites every ``WindowAttention3D``; bias and mask are added once."""
     return [
         replace_forward(module, partial(attend, module, {}))
         for module in model.modules()
@@ -26,13 +26,13 @@ def attend(
     x: Tensor,
     mask: Optional[Tensor] = None,
 ) -> Tensor:
-    """``WindowAttention3D.forward``.
+    """Replaces ``WindowAttention3D.forward``.
 
     Args:
-        module (WindowAttention3D): Whose weights.
+        module (WindowAttention3D): Holds the weights.
         biases (dict): Sums of position bias and mask, each with its mask.
         x (Tensor): (B * windows, N, C).
-        mask (Tensor, optional): Of shifted windows, (windows, N, N).
+        mask (Tensor, optional): Mask of shifted windows, (windows, N, N).
 
     Returns:
         Tensor: (B * windows, N, C).
@@ -40,16 +40,15 @@ def attend(
     rows, length, width = x.shape
     heads = module.num_heads
     windows = 1 if mask is None else len(mask)
-    # Windows stand beside heads, so that all clips share the bias:
-    # (B, windows * heads, N, C / heads)
+    # (B, windows * heads, N, C / heads): all clips share the bias.
     q, k, v = (
         part.reshape(rows // windows, windows * heads, length, width // heads)
         for part in module.qkv(x)
         .reshape(rows, length, 3, heads, -1)
         .permute(2, 0, 3, 1, 4)
     )
-    # Masks are made once a size by the backbone, so one is known by its place
-    # in memory, which stays its own as long as it is kept.
+    # The backbone makes one mask per size. Its address identifies it, because
+    # `biases` keeps the mask, so no other tensor can get the same address.
     key = (length, None if mask is None else mask.data_ptr(), x.device)
     if key not in biases:
         biases[key] = summed_bias(module, length, mask), mask
@@ -63,7 +62,7 @@ def attend(
 def summed_bias(
     module: WindowAttention3D, length: int, mask: Optional[Tensor]
 ) -> Tensor:
-    """Position bias and mask, (1, windows * heads, N, N)."""
+    """Returns position bias plus mask, (1, windows * heads, N, N)."""
     places = module.relative_position_index[:length, :length]
     bias = module.relative_position_bias_table[places]  # (N, N, heads)
     bias = bias.permute(2, 0, 1).unsqueeze(0)

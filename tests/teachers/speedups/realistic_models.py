@@ -1,5 +1,7 @@
 """Small stock models with weights that matter, as stock and as teachers."""
 
+from functools import lru_cache
+
 import torch
 import torch.nn as nn
 from mmengine.config import Config
@@ -144,6 +146,57 @@ def movinet():
     )
 
 
+def image_backbone(channels, **backbone):
+    """A 2-D recognizer with a backbone of another package."""
+    return dict(
+        type='Recognizer2D',
+        backbone=backbone,
+        cls_head=dict(
+            type='TSNHead',
+            in_channels=channels,
+            num_classes=4,
+            average_clips='prob',
+        ),
+        data_preprocessor=dict(PREPROCESSOR, format_shape='NCHW'),
+    )
+
+
+def timm_swin():
+    return image_backbone(
+        48,
+        type='timm.swin_tiny_patch4_window7_224',
+        feature_shape='NHWC',
+        embed_dim=24,
+        depths=(2, 2),
+        num_heads=(2, 4),
+        img_size=32,
+        window_size=4,
+    )
+
+
+IMAGE_BACKBONES = dict(
+    timm_efficientnet=image_backbone(
+        1280, type='timm.tf_efficientnet_lite0', pretrained=False
+    ),
+    timm_resnet=image_backbone(512, type='timm.resnet10t', pretrained=False),
+    timm_vit=image_backbone(
+        48,
+        type='timm.vit_tiny_patch16_224',
+        img_size=32,
+        embed_dim=48,
+        depth=2,
+        num_heads=4,
+        patch_size=8,
+    ),
+    timm_swin=timm_swin(),
+    torchvision_resnet=image_backbone(512, type='torchvision.resnet18'),
+    torchvision_mobilenet=image_backbone(
+        1280, type='torchvision.mobilenet_v2'
+    ),
+    mmpretrain_resnet=image_backbone(
+        512, type='mmpretrain.ResNet', depth=18, norm_eval=False
+    ),
+)
 MODELS = dict(
     mvit=mvit(),
     mvit_no_residual=mvit(residual_pooling=False),
@@ -169,12 +222,13 @@ MODELS = dict(
     movinet=movinet(),
     slow_fast=slow_fast(),
     tsn=tiny_tsn(),
+    **IMAGE_BACKBONES,
 )
 MODELS['r2plus1d']['backbone'].pop('lateral')
 MODELS['r2plus1d']['backbone']['pretrained2d'] = False
 MODELS['r2plus1d']['backbone']['base_channels'] = 64
 MODELS['r2plus1d']['cls_head']['in_channels'] = 512
-# Which rewrites find something in them.
+# Speedups that change something in them.
 FOUND = dict(
     mvit=['remove_drop_path', 'mvit_attention'],
     mvit_no_residual=['remove_drop_path', 'mvit_attention'],
@@ -186,8 +240,15 @@ FOUND = dict(
     swin=['remove_drop_path', 'swin_attention'],
     timesformer=['remove_drop_path', 'attention_weights'],
     slow_fast=['fold_batchnorm', 'channels_last'],
-    tsn=['fold_batchnorm'],
+    tsn=['fold_batchnorm', 'channels_last'],
     movinet=['remove_drop_path', 'fold_batchnorm', 'channels_last'],
+    timm_efficientnet=['fold_batchnorm', 'channels_last'],
+    timm_resnet=['fold_batchnorm', 'channels_last'],
+    timm_vit=[],
+    timm_swin=['remove_drop_path', 'timm_attention'],
+    torchvision_resnet=['fold_batchnorm', 'channels_last'],
+    torchvision_mobilenet=['fold_batchnorm', 'channels_last'],
+    mmpretrain_resnet=['fold_batchnorm', 'channels_last'],
 )
 
 
@@ -210,6 +271,12 @@ def build(name):
     return model
 
 
+@lru_cache(maxsize=None)
+def weights(name):
+    """The state dict of :func:`build`, made once."""
+    return build(name).state_dict()
+
+
 def teacher(name, **spec):
     """A frozen teacher with the weights of :func:`build`."""
     found = FrozenTeacher(
@@ -220,7 +287,7 @@ def teacher(name, **spec):
             **spec,
         )
     )
-    found.recognizer.load_state_dict(build(name).state_dict())
+    found.recognizer.load_state_dict(weights(name))
     return found
 
 

@@ -1,1 +1,1 @@
-"""The measurements of ``tools/analysis/benchmark.py``, a group a file."""
+"""Measurements of ``tools/analysis/benchmark.py``, one file per group."""

@@ -1,4 +1,4 @@
-"""The exported student beside the stock model."""
+"""Compares the exported student with the stock model."""
 
 from functools import partial
 from typing import List
@@ -8,32 +8,32 @@ import torch.nn as nn
 from torch import Tensor
 
 from dtkd_mmaction.deployment.student_export import student_checkpoint
+from dtkd_mmaction.recognizers.clip_view import model_inputs
 from dtkd_mmaction.recognizers.model_spec import (
     build_recognizer,
     load_config,
     set_num_classes,
 )
-from dtkd_mmaction.recognizers.tapped_recognizer import model_inputs
 
 from .timing import Row, Times
 from .workbench import Workbench
 
-# Rounds of a forward for each of a step: it is short, and 2 % are asked for.
+# Forward passes per round of a step: they are short, and the target is 2 %.
 MORE_ROUNDS = 4
 
 
 @torch.no_grad()
 def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Class scores, (B, N)."""
+    """Returns class scores, (B, N)."""
     return model.extract_feat(inputs, stage='head')[0]
 
 
 def measure_export(bench: Workbench) -> List[Row]:
-    """Forward of the two; keys, and bits of the logits.
+    """Compares time of a forward pass, keys, and logits bit for bit.
 
     One model is the student of the distiller. The other is built from the
-    stock config and loaded with what the distiller's checkpoint is exported
-    to, so equal logits say that nothing is lost on the way.
+    stock config and loaded with the export of the distiller's checkpoint, so
+    equal logits show that the export is complete.
     """
     distiller = bench.live
     exported = student_checkpoint(dict(state_dict=distiller.state_dict()))

@@ -1,4 +1,4 @@
-"""How many clips a second a process reads, by way of reading them."""
+"""Clips per second that one process reads, for each way of reading."""
 
 import copy
 from functools import partial
@@ -8,13 +8,13 @@ from typing import Any, Callable, Dict, List
 from mmaction.registry import DATASETS
 
 from dtkd_mmaction.datasets import KeyedViewDataset
-from dtkd_mmaction.teachers.teacher_cache import MAPS
-from dtkd_mmaction.teachers.teacher_cache_writer import RecordLayout
+from dtkd_mmaction.teachers.cache_format import MAPS
+from dtkd_mmaction.teachers.record_layout import RecordLayout
 
 from .timing import Row, Times
 from .workbench import Workbench
 
-# Transform that decodes -> the one that opens the file.
+# Transform that decodes -> transform that opens the file.
 DECODERS = dict(
     DecordDecode='DecordInit',
     FrameExactDecode='DecordInit',
@@ -24,7 +24,7 @@ DECODERS = dict(
 
 
 def measure_loading(bench: Workbench) -> List[Row]:
-    """The training pipeline by decoder, kept views, a teacher cache."""
+    """Measures the training pipeline, kept views and a teacher cache."""
     variants: Dict[str, Callable[[], Any]] = {}
 
     def load(dataset: KeyedViewDataset) -> None:
@@ -47,10 +47,10 @@ def measure_loading(bench: Workbench) -> List[Row]:
     rows = []
     for name in variants:
         rate = bench.clips / median(times.seconds[name])
-        facts = {'clips a second in one process': rate}
+        facts = {'clips per second in one process': rate}
         if name == 'teacher cache':
             for maps in MAPS:
                 layout = RecordLayout(bench.live, maps, 'float16')
-                facts[f'kB a view, {maps}'] = layout.bytes_per_view / 1e3
+                facts[f'kB per view, {maps}'] = layout.bytes_per_view / 1e3
         rows.append(times.row('loading', name, reference, **facts))
     return rows

@@ -1,4 +1,4 @@
-"""What each loss term takes, and what a step keeps in memory."""
+"""Time of each loss term, and memory of a step."""
 
 import copy
 from functools import partial
@@ -17,8 +17,8 @@ MEGABYTE = 1e6
 
 
 def measure_losses(bench: Workbench) -> List[Row]:
-    """Time of the terms, bytes kept for backward, peak memory on a GPU."""
-    # Copies: on a GPU the peaks begin from what one distiller needs.
+    """Measures terms, bytes kept for backward, and peak memory on a GPU."""
+    # Copies, so that the peaks on a GPU are those of one distiller.
     live, cached = copy.deepcopy(bench.live), bench.cached()
     steps = {
         'student step': step_of(live, student_loss, bench.data),
@@ -43,7 +43,7 @@ def measure_losses(bench: Workbench) -> List[Row]:
 def loss_terms(
     distiller: DualTeacherDistiller, batch: dict
 ) -> Dict[str, Callable[[], Tensor]]:
-    """Each loss of what student and teachers say of one batch."""
+    """Returns each loss as a function, for the outputs for one batch."""
     samples = batch['data_samples']
     with torch.no_grad():
         teachers = distiller.teach(batch['inputs'], samples)
@@ -53,7 +53,7 @@ def loss_terms(
         for x in (student.logits, student.map, student.embedding)
     )
     vit, cnn = (teachers[name] for name in TEACHERS)
-    # as recorded, so that their layout is part of the time
+    # In the recorded layout, which is part of the time.
     vit_map, cnn_map, vit_embedding = vit.map, cnn.map, vit.embedding
     width = distiller.loss_sd.target_width(student_map.shape[1])
 
@@ -80,7 +80,7 @@ def time_terms(
     step: Callable[[], None],
     kept: Dict[str, int],
 ) -> List[Row]:
-    """Forward and backward of each term beside the student's step."""
+    """Compares forward and backward of each term with the student's step."""
     variants: Dict[str, Callable[[], Any]] = {'student step': step}
     for name, term in terms.items():
         variants[name] = lambda term=term: term().backward()
@@ -100,7 +100,7 @@ def time_terms(
 
 
 def memory_rows(what: str, found: Dict[str, int]) -> List[Row]:
-    """Steps beside the student's, in bytes."""
+    """Compares the bytes of steps with those of the student's step."""
     reference, *others = found
     return [
         Row(
@@ -118,9 +118,9 @@ def memory_rows(what: str, found: Dict[str, int]) -> List[Row]:
 
 
 def bytes_kept(loss_of: Callable[[], Tensor]) -> int:
-    """Bytes of all storages that autograd keeps for the backward pass."""
+    """Returns the bytes that autograd keeps for the backward pass."""
     storages: Dict[int, int] = {}
-    alive: List[Tensor] = []  # so that no address comes twice
+    alive: List[Tensor] = []  # so that no address is used twice
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -134,8 +134,8 @@ def bytes_kept(loss_of: Callable[[], Tensor]) -> int:
 
 
 def peak_bytes(step: Callable[[], None]) -> int:
-    """The most that a step allocates on the GPU above what was there."""
-    step()  # gradients and momenta are there from now on
+    """Returns the peak of the GPU memory that a step allocates."""
+    step()  # allocates gradients and momenta
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()

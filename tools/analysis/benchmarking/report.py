@@ -1,4 +1,4 @@
-"""Targets and tables, from what was measured."""
+"""Targets and tables of the measurements."""
 
 import argparse
 import os.path as osp
@@ -12,14 +12,14 @@ INFINITE = float('inf')
 
 
 class Target(NamedTuple):
-    """What a ratio should be.
+    """Limits of a ratio.
 
     Attributes:
-        title (str): What is wanted.
-        name (str): Of the row.
-        reference (str): Of the row.
-        low (float): At least.
-        high (float): At most.
+        title (str): Title in the report.
+        name (str): Name of the row.
+        reference (str): Reference of the row.
+        low (float): Smallest ratio that meets the target.
+        high (float): Largest ratio that meets the target.
     """
 
     title: str
@@ -45,7 +45,7 @@ TARGETS = (
         1.03,
     ),
     Target(
-        'R2 live step beside student and teachers',
+        'R2 live step vs. student and teachers',
         'live step, stock layout',
         'student step, stock layout + teachers',
         0,
@@ -59,21 +59,21 @@ TARGETS = (
         1.03,
     ),
     Target(
-        'R3 exactly optimised teachers',
+        'R3 teachers with exact speedups',
         'teachers',
         'teachers, stock',
         0,
         0.80,
     ),
     Target(
-        'R4 live step beside an MMRazor-style one',
+        'R4 live step vs. an MMRazor-style one',
         'live step, stock layout',
         'MMRazor-style step',
         0,
         0.80,
     ),
     Target(
-        'R5 stock live step beside the cached one',
+        'R5 stock live step vs. the cached one',
         'live step with stock teachers, stock layout',
         'cached step, stock layout',
         2.5,
@@ -111,7 +111,7 @@ TARGETS = (
 
 
 class Judgement(NamedTuple):
-    """A target and whether it was met."""
+    """A target, and whether it was met."""
 
     title: str
     wanted: str
@@ -120,7 +120,7 @@ class Judgement(NamedTuple):
 
 
 def judge(rows: List[Row]) -> List[Judgement]:
-    """Those targets that were measured."""
+    """Judges the targets that were measured."""
     found = []
     for target in TARGETS:
         for row in rows:
@@ -139,7 +139,7 @@ def judge(rows: List[Row]) -> List[Judgement]:
 
 
 def wanted_text(target: Target) -> str:
-    """Its limits in words."""
+    """Returns the limits of a target in words."""
     if target.high == INFINITE:
         return f'>= {target.low:.2f}'
     if target.low == 0:
@@ -148,7 +148,7 @@ def wanted_text(target: Target) -> str:
 
 
 def setting_of(args: argparse.Namespace) -> dict:
-    """What the numbers belong to."""
+    """Returns the setting in which the numbers were measured."""
     return dict(
         config=osp.basename(args.config),
         batch=args.batch,
@@ -164,7 +164,7 @@ def setting_of(args: argparse.Namespace) -> dict:
 
 
 def as_json(rows: List[Row], setting: dict) -> dict:
-    """All of it, for a program."""
+    """Returns everything that was measured, for a program."""
     return dict(
         setting=setting,
         targets=[j._asdict() for j in judge(rows)],
@@ -173,7 +173,7 @@ def as_json(rows: List[Row], setting: dict) -> dict:
 
 
 def as_markdown(rows: List[Row], setting: dict) -> str:
-    """The targets, then everything that was measured."""
+    """Returns the targets, then everything that was measured."""
     lines = [
         ', '.join(f'{name} {value}' for name, value in setting.items()),
         '',
@@ -188,7 +188,8 @@ def as_markdown(rows: List[Row], setting: dict) -> str:
         )
     lines += [
         '',
-        '| measured | beside | ratio | range | CPU time | seconds | found |',
+        '| measured | compared with | ratio | range | CPU time | seconds '
+        '| found |',
         '|---|---|---|---|---|---|---|',
     ]
     for row in rows:
@@ -204,12 +205,12 @@ def as_markdown(rows: List[Row], setting: dict) -> str:
 
 
 def number(value: Optional[float]) -> str:
-    """Three decimals, or nothing."""
+    """Formats a number with three decimals; None is empty."""
     return '' if value is None else f'{value:.3f}'
 
 
 def facts_text(facts: Facts) -> str:
-    """Such as ``keys identical: True``."""
+    """Formats facts, such as ``keys identical: True``."""
     return '; '.join(
         f'{name}: {short(value) if isinstance(value, float) else value}'
         for name, value in facts.items()
@@ -217,5 +218,5 @@ def facts_text(facts: Facts) -> str:
 
 
 def short(value: float) -> str:
-    """Three digits, or all those before the point."""
+    """Formats a number with three digits or all those before the point."""
     return f'{value:.0f}' if abs(value) >= 1000 else f'{value:.3g}'

@@ -1,4 +1,4 @@
-"""Whole training steps: forward, losses, backward and SGD of one batch."""
+"""Training steps: forward, losses, backward and SGD of one batch."""
 
 import copy
 from functools import partial
@@ -18,13 +18,13 @@ from dtkd_mmaction.losses.structure_discrepancy import (
     structure_discrepancy_loss,
 )
 from dtkd_mmaction.modules.grid import align_grids, resize_grid
+from dtkd_mmaction.recognizers.clip_view import model_inputs
 from dtkd_mmaction.recognizers.data_samples import labels_of
 from dtkd_mmaction.recognizers.grid_layout import (
     ClipShape,
     as_embedding,
     as_grid,
 )
-from dtkd_mmaction.recognizers.tapped_recognizer import model_inputs
 from dtkd_mmaction.teachers.speedups import to_channels_last
 from dtkd_mmaction.teachers.speedups.apply import TOLERANCE
 
@@ -38,17 +38,17 @@ STUDENTS_CLIP = "MMRazor-style step, teachers on the student's clip"
 
 @MODELS.register_module()
 class MMRazorStyleDistiller(DualTeacherDistiller):
-    """Runs its teachers as two ``SingleTeacherDistill`` of MMRazor would.
+    """Runs its teachers as two ``SingleTeacherDistill`` of MMRazor do.
 
-    ``mode='loss'``, so each computes its own label loss too; nothing is
-    rewritten; with ``teacher_mode='bn_eval_only'`` dropout and stochastic
-    depth stay on.
+    MMRazor runs them with ``mode='loss'``, so each computes its own label
+    loss too. It rewrites nothing. Dropout and stochastic depth stay on, as
+    with ``teacher_mode='bn_eval_only'``.
 
     Args:
         own_views (bool): Whether a teacher gets its own view and
-            normalisation, so that the losses are ours. MMRazor gives all
-            models the student's tensor. Defaults to True.
-        **options: Of :class:`DualTeacherDistiller`.
+            normalisation, so that the losses are those of this package.
+            MMRazor gives all models the student's tensor. Defaults to True.
+        **options: Options of :class:`DualTeacherDistiller`.
     """
 
     def __init__(self, own_views: bool = True, **options: Any) -> None:
@@ -56,7 +56,7 @@ class MMRazorStyleDistiller(DualTeacherDistiller):
         self.own_views = own_views
 
     def teach(self, clips: Tensor, data_samples: list) -> dict:
-        """What the teachers say, without gradient."""
+        """Returns the outputs of the teachers, without gradient."""
         found = {}
         for name, teacher in self.teachers.items():
             inputs = (
@@ -71,13 +71,13 @@ class MMRazorStyleDistiller(DualTeacherDistiller):
 
 
 def total_loss(distiller: DualTeacherDistiller, batch: dict) -> Tensor:
-    """All losses of a distiller."""
+    """Returns the sum of a distiller's losses."""
     losses = distiller(**batch, mode='loss')
     return sum(value for name, value in losses.items() if 'loss' in name)
 
 
 def student_loss(distiller: DualTeacherDistiller, batch: dict) -> Tensor:
-    """The student's label loss alone, as in a plain training."""
+    """Returns the student's label loss alone, as in a plain training."""
     inputs = model_inputs(
         distiller.student, distiller.student_view, batch['inputs']
     )
@@ -86,10 +86,9 @@ def student_loss(distiller: DualTeacherDistiller, batch: dict) -> Tensor:
 
 
 def plain_loop_loss(distiller: DualTeacherDistiller, batch: dict) -> Tensor:
-    """The same losses by hand: three forwards and three formulas.
+    """Computes the same losses in a plain loop without a distiller.
 
-    Of the distiller only the models and the options are used: no tap, no
-    monitors, no bookkeeping.
+    It uses the models and options of a distiller, but no taps and monitors.
     """
     clips = batch['inputs']
     logits, student_map, embedding = plain_forward(
@@ -127,7 +126,7 @@ def plain_loop_loss(distiller: DualTeacherDistiller, batch: dict) -> Tensor:
 def plain_forward(
     model: nn.Module, view: Callable, tap: Any, clips: Tensor
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    """Logits (B, N), last map (B, C, T, H, W), embedding (B, D)."""
+    """Returns logits (B, N), last map (B, C, T, H, W), embedding (B, D)."""
     inputs = model_inputs(model, view, clips)
     shape = ClipShape.of(inputs)
     features = model.backbone(inputs.flatten(0, 1))
@@ -138,9 +137,9 @@ def plain_forward(
 def step_of(
     model: nn.Module, loss_of: Callable[..., Tensor], data: dict
 ) -> Callable[[], None]:
-    """A step on a batch as the data loader gives it."""
+    """Returns a step on a batch as the data loader returns it."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    # so small that all rounds work on the same numbers
+    # So small that all rounds compute the same numbers.
     optimizer = torch.optim.SGD(parameters, lr=1e-9, momentum=0.9)
 
     def step() -> None:
@@ -153,20 +152,20 @@ def step_of(
 
 
 def takes_the_students_clip(razor: nn.Module, batch: dict) -> bool:
-    """Whether the teachers can be run on the student's tensor at all."""
+    """Returns whether the teachers can run on the student's tensor."""
     try:
         razor.teach(batch['inputs'], batch['data_samples'])
     except (RuntimeError, AssertionError, ValueError):
-        return False  # such as position tables of one size
+        return False  # for example, position tables have one size
     return True
 
 
 def build_variants(bench: Workbench) -> Dict[str, Callable[[], Any]]:
-    """All that is timed, by name."""
+    """Returns everything that is timed, by name."""
     live = bench.live
-    stock = bench.distiller(optimise=False)
+    stock = bench.distiller(speedups=False)
     razor = bench.distiller(
-        optimise=False,
+        speedups=False,
         type='MMRazorStyleDistiller',
         teacher_mode='bn_eval_only',
     )
@@ -204,10 +203,10 @@ def build_variants(bench: Workbench) -> Dict[str, Callable[[], Any]]:
 
 
 def teachers_agree(bench: Workbench) -> bool:
-    """Whether optimised teachers say what the stock ones say."""
+    """Returns whether the speedups leave the teachers' logits as they are."""
     clips = bench.batch(bench.live)['inputs']
     for name, teacher in bench.live.teachers.items():
-        stock = bench.teacher(f'{name}_teacher', optimise=False)(clips).logits
+        stock = bench.teacher(f'{name}_teacher', speedups=False)(clips).logits
         distance = (teacher(clips).logits - stock).abs().max()
         if distance > TOLERANCE * stock.std():
             return False
@@ -215,7 +214,7 @@ def teachers_agree(bench: Workbench) -> bool:
 
 
 def measure_steps(bench: Workbench) -> List[Row]:
-    """Live, cached, plain and MMRazor-style steps beside each other."""
+    """Compares live, cached, plain and MMRazor-style steps."""
     times = Times(build_variants(bench), bench.args.rounds)
     row = partial(times.row, 'steps')
     rows = []

@@ -1,4 +1,4 @@
-"""What each option of a teacher does to its time and to its logits."""
+"""Time and logits of teachers with each of their options."""
 
 from functools import partial
 from typing import Dict, Iterator, List, Tuple
@@ -6,35 +6,35 @@ from typing import Dict, Iterator, List, Tuple
 from torch import Tensor
 
 from dtkd_mmaction.teachers.frozen_teacher import FrozenTeacher
-from dtkd_mmaction.teachers.speedups import REWRITES
+from dtkd_mmaction.teachers.speedups import SPEEDUPS
 
 from .timing import Row, Times
 from .workbench import Workbench
 
-# A round of what is slow on a CPU, and of what it is compared with.
+# Rounds of variants that are slow on a CPU.
 SLOW_ROUNDS = 1
 
 
 def exact_variants(
     bench: Workbench, key: str
 ) -> Iterator[Tuple[str, FrozenTeacher]]:
-    """A teacher as it is, with one rewrite after the other, with all."""
-    yield 'stock', bench.teacher(key, optimise=False)
-    for name, rewrite in REWRITES.items():
-        teacher = bench.teacher(key, optimise=False)
-        if rewrite(teacher.recognizer):  # else there is nothing to rewrite
-            teacher.train(False)  # what was put in, too
+    """Yields a stock teacher, one with each speedup, and one with all."""
+    yield 'stock', bench.teacher(key, speedups=False)
+    for name, rewrite in SPEEDUPS.items():
+        teacher = bench.teacher(key, speedups=False)
+        if rewrite(teacher.recognizer, teacher._sample_outputs):
+            teacher.train(False)  # also the modules that were put in
             yield name, teacher
     teacher = bench.teacher(key)
-    teacher.optimise()
-    yield 'all rewrites', teacher
+    teacher.apply_speedups()
+    yield 'all speedups', teacher
 
 
 def other_variants(
     bench: Workbench, key: str
 ) -> Iterator[Tuple[str, FrozenTeacher]]:
-    """What changes the answers, or takes long to prepare."""
-    yield 'stock', bench.teacher(key, optimise=False)
+    """Yields teachers with options that change outputs or start slowly."""
+    yield 'stock', bench.teacher(key, speedups=False)
     options: Dict[str, dict] = dict(bf16=dict(precision='bf16'))
     if bench.device.type == 'cuda':
         options['fp16'] = dict(precision='fp16')
@@ -42,45 +42,47 @@ def other_variants(
         options['compiled'] = dict(compile=True)
     for name, spec in options.items():
         teacher = bench.teacher(key, **spec)
-        teacher.optimise()
-        yield f'all rewrites, {name}', teacher
+        teacher.apply_speedups()
+        yield f'all speedups, {name}', teacher
 
 
 def compare(
     bench: Workbench,
+    group: str,
     key: str,
     variants: Iterator[Tuple[str, FrozenTeacher]],
     rounds: int,
 ) -> List[Row]:
-    """Variants beside the first one, in time and in logits."""
-    clips = bench.batch(bench.live)['inputs']
+    """Compares variants with the first one, in time and in logits."""
+    clips = bench.clips_of_a_batch()
     logits: Dict[str, Tensor] = {}
 
-    def ask(name: str, teacher: FrozenTeacher) -> None:
+    def run(name: str, teacher: FrozenTeacher) -> None:
         logits[name] = teacher(clips).logits
 
-    asked = {
-        f'{key}: {option}': partial(ask, f'{key}: {option}', teacher)
+    calls = {
+        f'{key}: {option}': partial(run, f'{key}: {option}', teacher)
         for option, teacher in variants
     }
-    times = Times(asked, rounds)
-    stock, *others = asked
+    times = Times(calls, rounds)
+    stock, *others = calls
     rows = []
     for name in others:
         difference = (logits[name] - logits[stock]).abs().max()
         facts = {
             'logit difference / std': float(difference / logits[stock].std())
         }
-        rows.append(times.row('teachers', name, stock, **facts))
+        rows.append(times.row(group, name, stock, **facts))
     return rows
 
 
 def measure_teachers(bench: Workbench) -> List[Row]:
-    """Each rewrite of each teacher alone, all of them, low precision."""
+    """Measures each speedup of both teachers, all of them, low precision."""
     rounds = bench.args.rounds
     slow = rounds if bench.device.type == 'cuda' else SLOW_ROUNDS
     rows = []
     for key in ('vit_teacher', 'cnn_teacher'):
-        rows += compare(bench, key, exact_variants(bench, key), rounds)
-        rows += compare(bench, key, other_variants(bench, key), slow)
+        exact, other = exact_variants(bench, key), other_variants(bench, key)
+        rows += compare(bench, 'teachers', key, exact, rounds)
+        rows += compare(bench, 'teachers', key, other, slow)
     return rows

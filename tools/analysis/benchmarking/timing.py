@@ -1,30 +1,31 @@
-"""Variants that are run in turn, and what one takes of another's time."""
+"""Runs variants in turn, and compares their times round by round."""
 
 import time
 from statistics import median
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Union
 
-from dtkd_mmaction.engine.fast_student_hook import now
+import torch
 
 Facts = Dict[str, Union[bool, float, str]]
 
 
 class Row(NamedTuple):
-    """What one variant takes, as a part of what others take.
+    """Time of one variant divided by the time of others.
 
     Attributes:
-        group (str): Which measurement.
-        name (str): What was measured.
-        reference (str): Beside what; a sum has its terms joined by ``+``.
+        group (str): Group of measurements.
+        name (str): The variant.
+        reference (str): What it is divided by; terms of a sum are joined by
+            ``+``.
         ratio (float): Median over rounds.
-        low (float): Smallest of all rounds.
-        high (float): Largest.
+        low (float): Smallest ratio of all rounds.
+        high (float): Largest ratio of all rounds.
         cpu_ratio (float, optional): Median ratio of this process's CPU time,
-            to which other processes add little.
+            which other processes affect little.
         seconds (float, optional): Median time of the variant.
         spread (float, optional): Its interquartile range, in seconds.
-        facts (dict): What else was found. A target is not met where one of
-            them is False.
+        facts (dict): Further findings. A target is not met if one of them is
+            False.
     """
 
     group: str
@@ -40,12 +41,13 @@ class Row(NamedTuple):
 
 
 class Times:
-    """Times of variants, each run once a round.
+    """Times variants that each run once per round.
 
-    Ratios are taken within a round, so that the machine's drift cancels.
+    Ratios are taken within a round, so changes of the machine's speed cancel.
 
     Args:
-        variants (dict[str, callable]): Each is called once more, first.
+        variants (dict[str, callable]): Each is called once more at first,
+            which does not count.
         rounds (int): Calls of each that count.
 
     Attributes:
@@ -71,7 +73,7 @@ class Times:
     def row(
         self, group: str, name: str, *references: str, **facts: Any
     ) -> Row:
-        """A variant beside the sum of some others, round by round."""
+        """Compares a variant with the sum of some others."""
         ratios = paired_ratios(self.seconds, name, references)
         cpu_ratios = paired_ratios(self.cpu_seconds, name, references)
         seconds = self.seconds[name]
@@ -89,16 +91,23 @@ class Times:
         )
 
 
+def now() -> float:
+    """Returns seconds, after everything launched on a GPU has ended."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def paired_ratios(
     seconds: Dict[str, List[float]], name: str, references: tuple
 ) -> List[float]:
-    """A variant's time over the sum of others', a number a round."""
+    """Divides a variant's time by the sum of others, for each round."""
     sums = [sum(turn) for turn in zip(*(seconds[r] for r in references))]
     return [mine / other for mine, other in zip(seconds[name], sums)]
 
 
 def interquartile_range(values: List[float]) -> float:
-    """Between the medians of the lower and of the upper half."""
+    """Returns the distance between the medians of both halves."""
     values = sorted(values)
     half = (len(values) + 1) // 2
     return median(values[-half:]) - median(values[:half])

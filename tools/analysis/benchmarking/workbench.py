@@ -1,4 +1,4 @@
-"""Models with random weights, clips of noise and a cache, to measure on."""
+"""Models with random weights, generated clips and a cache, to measure on."""
 
 import argparse
 from functools import cached_property
@@ -18,10 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dtkd_mmaction.datasets import KeyedViewDataset
 from dtkd_mmaction.distillers import DualTeacherDistiller
 from dtkd_mmaction.distillers.shared_clip import SharedClipPreprocessor
-from dtkd_mmaction.recognizers.tapped_recognizer import (
-    build_tapped,
-    model_inputs,
-)
+from dtkd_mmaction.recognizers.clip_view import model_inputs
+from dtkd_mmaction.recognizers.tapped_recognizer import build_tapped
 from dtkd_mmaction.teachers.frozen_teacher import FrozenTeacher
 from dtkd_mmaction.teachers.teacher_cache_writer import TeacherCacheWriter
 
@@ -29,22 +27,25 @@ MODEL_KEYS = ('student', 'vit_teacher', 'cnn_teacher')
 LOSS_KEYS = ('loss_sr', 'loss_sd', 'loss_rkd')
 FEWEST_CLIPS = 8  # generated videos
 VIDEO = dict(frames=90, width=320, height=240)
-# Of trained models' logits, over classes.
+# Standard deviation over classes, as of trained models' logits.
 LOGIT_STD = 3.0
 
 
 class Workbench:
-    """Models, clips and a cache, made once for all measurements.
+    """Makes models, clips and a cache once for all measurements.
 
     Args:
-        args (argparse.Namespace): Of ``tools/analysis/benchmark.py``.
-        folder (Path): For clips, weights and cache.
+        args (argparse.Namespace): Options of
+            ``tools/analysis/benchmark.py``.
+        folder (Path): Folder for clips, weights and cache.
 
     Attributes:
         clips (int): Number of videos.
-        dataset (KeyedViewDataset): One view of each, as in training.
-        data (dict): A batch as the data loader gives it.
+        dataset (KeyedViewDataset): Holds one view of each, as in training.
+        data (dict): A batch as the data loader returns it.
         model (dict): The config's model with random weights as checkpoints.
+        specs (dict[str, dict]): Name -> model spec of everything that can be
+            measured as a teacher.
     """
 
     def __init__(self, args: argparse.Namespace, folder: Path) -> None:
@@ -74,53 +75,61 @@ class Workbench:
         self.dataset: KeyedViewDataset = DATASETS.build(self.dataset_config)
         self.dataset.full_init()
         self.data = pseudo_collate(self.load(args.batch))
+        self.specs: Dict[str, dict] = {}
         for key in MODEL_KEYS:
-            self.model[key].checkpoint = self._random_weights(key)
+            self.add_model(key, self.model[key])
 
     def load(self, count: int) -> List[dict]:
-        """The first samples, decoded."""
+        """Returns the first samples, decoded."""
         return [self.dataset[index, 0] for index in range(count)]
 
-    def _random_weights(self, key: str) -> str:
-        # X3D-S and X3D-M have one architecture: a seed for each model
-        torch.manual_seed(MODEL_KEYS.index(key))
-        recognizer, view, _ = build_tapped(
-            self.model[key], self.num_classes, f'model.{key}'
-        )
-        clips = SharedClipPreprocessor(None)(dict(self.data))['inputs'][:2]
+    def add_model(self, name: str, spec: dict) -> None:
+        """Gives a model spec a checkpoint, and the teachers' view.
+
+        Args:
+            name (str): Name of the model.
+            spec (dict): Changed in place.
+        """
+        # A seed per model: X3D-S and X3D-M have the same architecture.
+        torch.manual_seed(len(self.specs))
+        frames, size = self.args.teacher_view
+        spec.setdefault('view', dict(frames=frames, size=size))
+        recognizer, view, _ = build_tapped(spec, self.num_classes, name)
+        clips = self.clips_of_a_batch()[:2].cpu()
         make_realistic(recognizer, model_inputs(recognizer, view, clips))
-        path = str(self.folder / f'{key}.pth')
+        path = str(self.folder / f'{name.replace(" ", "_")}.pth')
         torch.save(dict(state_dict=recognizer.state_dict()), path)
-        return path
+        spec['checkpoint'] = path
+        self.specs[name] = spec
 
     def distiller(
-        self, optimise: bool = True, **options: Any
+        self, speedups: bool = True, **options: Any
     ) -> DualTeacherDistiller:
-        """One with the bench's student and teachers, ready to train."""
+        """Builds a distiller of the bench's models, ready to train."""
         torch.manual_seed(0)
         model = {**self.model, **options}
         for key in ('vit_teacher', 'cnn_teacher'):
-            model[key] = {**model[key], 'optimise': optimise}
+            model[key] = {**model[key], 'speedups': speedups}
         distiller = MODELS.build(model).to(self.device)
         distiller.init_weights()
         return distiller.train()
 
     def teacher(self, key: str, **spec: Any) -> FrozenTeacher:
-        """One teacher alone, not yet optimised."""
+        """Builds one teacher, whose speedups are not applied yet."""
         teacher = FrozenTeacher(
-            {**self.model[key], **spec}, self.num_classes, key
+            {**self.specs[key], **spec}, self.num_classes, key
         )
         teacher.load_checkpoint()
         return teacher.to(self.device)
 
     @cached_property
     def live(self) -> DualTeacherDistiller:
-        """With optimised teachers. Copies of it share them."""
+        """Distiller with all speedups. Its copies share the teachers."""
         return self.distiller()
 
     @cached_property
     def writer(self) -> TeacherCacheWriter:
-        """The real writer; its first shard is one batch."""
+        """Cache writer whose first shard is one batch."""
         writer = TeacherCacheWriter(
             self.live,
             self.dataset,
@@ -135,40 +144,45 @@ class Workbench:
         return writer
 
     def cached(self) -> DualTeacherDistiller:
-        """The same, its teachers' answers read from a cache."""
+        """Builds a distiller that reads the teachers' outputs."""
         distiller = self.distiller(teacher_cache=self.writer.folder)
         distiller.teacher_cache.data_is_checked = True  # made just now
         return distiller
 
     def batch(self, distiller: nn.Module) -> dict:
-        """Clips and samples on the device."""
+        """Returns clips and samples on the device."""
         return distiller.data_preprocessor(dict(self.data), training=True)
+
+    def clips_of_a_batch(self) -> Tensor:
+        """Returns the clips of a batch on the device."""
+        preprocessor = SharedClipPreprocessor(None).to(self.device)
+        return preprocessor(dict(self.data))['inputs']
 
 
 def check_model(model: dict) -> None:
-    """Raise if a config has no such steps as are compared here."""
+    """Raises if a config has not the steps that are compared here."""
     if model.get('type') != 'DualTeacherDistiller':
         raise SystemExit(
-            f'model.type={model.get("type")!r}: this measures a '
+            f'model.type={model.get("type")!r}: the benchmark measures a '
             'DualTeacherDistiller, as in configs/dtkd.'
         )
     off = [k for k in LOSS_KEYS if k in model and model[k] is None]
     if off or model.get('losses'):
         raise SystemExit(
             f'model: {", ".join(off) or "losses"}: the steps that are '
-            f'compared have {", ".join(LOSS_KEYS)}, all of them and no other.'
+            f'compared need {", ".join(LOSS_KEYS)} and no other loss.'
         )
 
 
 def make_realistic(model: nn.Module, inputs: Tensor) -> None:
-    """Give random weights the scale of trained ones, in place.
+    """Gives random weights the scale of trained ones, in place.
 
-    As they are built, position tables are zero, BatchNorm does nothing and
-    logits are nearly constant: no comparison of answers could fail.
+    New models have position tables of zero, BatchNorm that does nothing and
+    nearly constant logits, so no comparison of outputs could fail.
 
     Args:
         model (nn.Module): A stock recognizer.
-        inputs (Tensor): As it takes them, for its BatchNorm statistics.
+        inputs (Tensor): Its inputs, for the statistics of BatchNorm.
     """
     for name, parameter in model.named_parameters():
         if 'rel_pos' in name or 'bias_table' in name:
@@ -179,7 +193,7 @@ def make_realistic(model: nn.Module, inputs: Tensor) -> None:
         if isinstance(module, _BatchNorm):
             momenta[module] = module.momentum
             module.reset_running_stats()
-            module.momentum = None  # an average over all that it sees
+            module.momentum = None  # averages over everything that it sees
             module.training = True
     with torch.no_grad():
         model.extract_feat(inputs, stage='head')
@@ -194,7 +208,7 @@ def make_realistic(model: nn.Module, inputs: Tensor) -> None:
 
 
 def write_clips(folder: Path, count: int, num_classes: int) -> None:
-    """Moving smooth noise as mp4 files, and their list."""
+    """Writes moving smooth noise as mp4 files, and their list."""
     generator = np.random.default_rng(0)
     size = (VIDEO['width'], VIDEO['height'])
     lines = []
@@ -215,7 +229,7 @@ def write_clips(folder: Path, count: int, num_classes: int) -> None:
 
 
 def training_pipeline(frames: int, size: int) -> List[dict]:
-    """As in ``configs/_base_/datasets/hmdb51.py``."""
+    """Returns the pipeline of ``configs/_base_/datasets/hmdb51.py``."""
     return [
         dict(type='DecordInit'),
         dict(

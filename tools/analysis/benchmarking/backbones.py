@@ -1,0 +1,68 @@
+"""Speedups of image backbones from timm, torchvision and MMPretrain."""
+
+from typing import List
+
+from .teachers import compare, exact_variants
+from .timing import Row
+from .workbench import Workbench
+
+# Name -> width of the last map, and the backbone of a Recognizer2D.
+BACKBONES = {
+    'timm tf_efficientnet_lite0': (
+        1280,
+        dict(type='timm.tf_efficientnet_lite0', pretrained=False),
+    ),
+    'timm resnet18': (512, dict(type='timm.resnet18', pretrained=False)),
+    'timm vit_small_patch16_224': (
+        384,
+        dict(type='timm.vit_small_patch16_224', pretrained=False),
+    ),
+    'timm swin_tiny_patch4_window7_224': (
+        768,
+        dict(
+            type='timm.swin_tiny_patch4_window7_224',
+            pretrained=False,
+            feature_shape='NHWC',
+        ),
+    ),
+    'torchvision resnet18': (512, dict(type='torchvision.resnet18')),
+    'torchvision mobilenet_v2': (
+        1280,
+        dict(type='torchvision.mobilenet_v2'),
+    ),
+    'MMPretrain ResNet-18': (
+        512,
+        dict(type='mmpretrain.ResNet', depth=18, norm_eval=False),
+    ),
+}
+
+
+def recognizer(width: int, backbone: dict, num_classes: int) -> dict:
+    """Returns the config of a 2-D recognizer."""
+    return dict(
+        type='Recognizer2D',
+        backbone=backbone,
+        cls_head=dict(
+            type='TSNHead',
+            in_channels=width,
+            num_classes=num_classes,
+            average_clips='prob',
+        ),
+        data_preprocessor=dict(
+            type='ActionDataPreprocessor',
+            mean=[123.675, 116.28, 103.53],
+            std=[58.395, 57.12, 57.375],
+            format_shape='NCHW',
+        ),
+    )
+
+
+def measure_backbones(bench: Workbench) -> List[Row]:
+    """Compares each speedup of each backbone alone, and all of them."""
+    rows = []
+    for name, (width, backbone) in BACKBONES.items():
+        cfg = recognizer(width, backbone, bench.num_classes or 2)
+        bench.add_model(name, dict(cfg=cfg))
+        variants = exact_variants(bench, name)
+        rows += compare(bench, 'backbones', name, variants, bench.args.rounds)
+    return rows
