@@ -53,21 +53,30 @@ class FolderLock:
         self.path = osp.join(os.fspath(folder), name)
         self._descriptor: Optional[int] = None
 
-    def take(self) -> bool:
+    def take(self, seconds: float = 0.0) -> bool:
         """Takes the lock.
+
+        Args:
+            seconds (float): How long to wait for it. Defaults to 0.
 
         Returns:
             bool: False if another process has it.
         """
         os.makedirs(osp.dirname(self.path), exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            lock_file(descriptor)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        except OSError:  # a file system without locks: as without this class
-            pass
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                lock_file(descriptor)
+            except BlockingIOError:
+                if time.monotonic() < end:
+                    time.sleep(0.1)
+                    continue
+                os.close(descriptor)
+                return False
+            except OSError:  # a file system without locks: nothing is locked
+                pass
+            break
         holder = dict(
             host=socket.gethostname(),
             pid=os.getpid(),

@@ -251,31 +251,23 @@ def test_resume_goes_on_where_the_run_was_killed(
 
 
 CLEAN = """
-    import importlib.abc, importlib.machinery, sys
+    import importlib.abc, sys
 
     class NoPlugin(importlib.abc.MetaPathFinder):
         def find_spec(self, name, path=None, target=None):
             assert not name.startswith('dtkd_mmaction'), name
 
-    class MissingDRN(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-        '''mmaction2 1.2.0 as released forgot a package; nothing else.'''
-        def find_spec(self, name, path=None, target=None):
-            if name.startswith('mmaction.models.localizers.drn'):
-                return importlib.machinery.ModuleSpec(
-                    name, self, is_package=not name.endswith('drn.drn'))
-        def create_module(self, spec): return None
-        def exec_module(self, module): module.DRN = None
-
-    sys.meta_path[:0] = [NoPlugin(), MissingDRN()]
+    sys.meta_path.insert(0, NoPlugin())
     sys.modules['torchvision'] = None  # as where it is not installed
     import torch
     from mmengine.config import Config
     from mmengine.runner import load_checkpoint
+    checkpoint, config, clips, out = sys.argv[1:]
+    config = Config.fromfile(config)  # brings what mmaction2 1.2.0 lacks
     from mmaction.registry import MODELS
     from mmaction.utils import register_all_modules
     register_all_modules()
-    checkpoint, config, clips, out = sys.argv[1:]
-    model = MODELS.build(Config.fromfile(config).model).eval()
+    model = MODELS.build(config.model).eval()
     state = torch.load(checkpoint, weights_only=True)['state_dict']
     model.load_state_dict(state, strict=True)
     load_checkpoint(model, checkpoint, strict=True)

@@ -7,10 +7,14 @@ with), for plain MMAction2 without this package.
 import argparse
 import os.path as osp
 
-from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint
 
-from dtkd_mmaction.deployment.student_export import PARTS, student_checkpoint
+from dtkd_mmaction.deployment.student_export import (
+    PARTS,
+    config_file,
+    student_checkpoint,
+)
+from dtkd_mmaction.files import write_text
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,19 +31,28 @@ def parse_args() -> argparse.Namespace:
         default='student',
         help='which model; only mutual learning (DML) has a peer',
     )
+    parser.add_argument(
+        '--config',
+        help="the student's stock config; only for checkpoints of runs "
+        'without StudentExportHook, if their config named a file',
+    )
     return parser.parse_args()
 
 
 def main() -> None:
-    """Export, and say what was written."""
+    """Exports, and prints what was written."""
     args = parse_args()
     folder, name = osp.split(args.checkpoint)
     out = args.out or osp.join(folder, f'{args.part}_{name}')
-    checkpoint = student_checkpoint(
-        CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu'),
-        args.part,
-    )
-    save_checkpoint(checkpoint, out)
+    try:
+        checkpoint = student_checkpoint(
+            CheckpointLoader.load_checkpoint(args.checkpoint, 'cpu'),
+            args.part,
+            args.config,
+        )
+    except (ValueError, RuntimeError, OSError) as error:
+        raise SystemExit(f'{args.checkpoint}: {error}') from error
+    save_checkpoint(checkpoint, out, backend_args=dict(backend='atomic_local'))
     weights = sum(t.numel() for t in checkpoint['state_dict'].values())
     print(
         f'{out}: {len(checkpoint["state_dict"])} tensors, '
@@ -47,7 +60,7 @@ def main() -> None:
     )
     if 'cfg' in checkpoint['meta']:
         config_path = osp.splitext(out)[0] + '_config.py'
-        Config.fromstring(checkpoint['meta']['cfg'], '.py').dump(config_path)
+        write_text(config_path, config_file(checkpoint['meta']['cfg']))
         print(f'{config_path}: tests it with plain MMAction2')
 
 

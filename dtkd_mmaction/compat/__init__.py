@@ -11,6 +11,7 @@ them. It must run before anything imports ``mmaction.models``, so
 from .checkpoints import (
     CheckpointError,
     checkpoint_loaders,
+    moved_work_dirs,
     safe_checkpoint_globals,
 )
 from .config_names import configs_by_package_name
@@ -33,6 +34,7 @@ def apply() -> None:
     torchvision_operators()
     safe_checkpoint_globals()
     checkpoint_loaders()
+    moved_work_dirs()
     distributed_on_cpu()
     ddp_device_ids_on_cpu()
     amp_on_cpu()

@@ -13,7 +13,9 @@ from collections import Counter
 from typing import Any, Callable, Dict, Optional
 from urllib.parse import urlparse
 
+import mmengine.runner as runner_package
 import mmengine.runner.checkpoint as checkpoint_module
+import mmengine.runner.runner as runner_module
 import numpy as np
 import torch
 from mmengine.dist import get_dist_info
@@ -28,7 +30,7 @@ from ..files import (
     clear_left_overs,
     parse_literals,
 )
-from ._patching import notice
+from ._patching import notice, wrap
 
 # Where MMEngine's checkpoints hold the text of a config.
 _CONFIG_TEXTS = (
@@ -354,3 +356,53 @@ def checkpoint_loaders() -> None:
     )
     # torchvision://, open-mmlab:// and mmcls:// resolve to this name.
     checkpoint_module.load_from_http = load_from_http
+
+
+def moved_work_dirs() -> None:
+    """Lets ``--resume`` work in a work dir that was moved or copied.
+
+    MMEngine writes an absolute path to ``last_checkpoint``. After a copy,
+    ``--resume`` reads the checkpoint of the old folder, after a move none.
+    """
+
+    def make(upstream):
+        def find_latest_checkpoint(path):
+            last = upstream(path)
+            return last if last is None else _in_work_dir(last, path)
+
+        return find_latest_checkpoint
+
+    for module in (checkpoint_module, runner_package, runner_module):
+        wrap(module, 'find_latest_checkpoint', make)
+
+
+def _in_work_dir(last: str, work_dir: str) -> str:
+    """Returns where the checkpoint of a work dir is now.
+
+    Args:
+        last (str): Content of the work dir's ``last_checkpoint``.
+        work_dir (str): Where the work dir is now.
+
+    Raises:
+        FileNotFoundError: If the checkpoint is not there.
+    """
+    listed = f"'{osp.join(work_dir, 'last_checkpoint')}'"
+    if not last:
+        raise FileNotFoundError(
+            f'{listed} is empty. Name a checkpoint with --resume FILE.'
+        )
+    folder, name = osp.split(last)
+    # A folder of `default_hooks.checkpoint.out_dir`, or a remote one: other
+    # work dirs have a `last_checkpoint` of their own.
+    elsewhere = '://' in last or (
+        osp.exists(last)
+        and not osp.isfile(osp.join(folder, 'last_checkpoint'))
+    )
+    here = osp.join(work_dir, name)
+    if elsewhere or osp.exists(here):
+        return last if elsewhere else here
+    raise FileNotFoundError(
+        f'{listed} names {last!r}, but there is no {name} in this folder, '
+        'which was probably moved or copied without it. Copy it here, or '
+        'name a checkpoint with --resume FILE.'
+    )

@@ -1,52 +1,50 @@
 """Checkpoints that a kill cannot lose."""
 
-import glob
-import os
 import os.path as osp
+import re
 from pathlib import Path
 from typing import Dict, List, Optional, Union
 
 from mmaction.registry import HOOKS
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
-from mmengine.utils import mkdir_or_exist
 
+from ..file_lock import FolderLock
+from ..files import clear_left_overs, write_bytes, write_text
 from .rank_buffers import KEY as RANK_BUFFERS
 from .rank_buffers import gather_rank_buffers, restore_rank_buffers
+from .run_files import RunFiles
 
 INTERRUPTED = 'interrupted.pth'
+LAST = 'last_checkpoint'
+# A process that was just killed may still be ending.
+LOCK_SECONDS = 5.0
 
 
 @register_backend('atomic_local')
 class AtomicLocalBackend(LocalBackend):
-    """MMEngine's local files; a file is there as a whole or not at all."""
+    """MMEngine's local files, written by :mod:`dtkd_mmaction.files`."""
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        """Write beside the file, then take its place."""
-        temporary = f'{filepath}.{os.getpid()}.writing'
-        mkdir_or_exist(osp.dirname(filepath))
-        with open(temporary, 'wb') as file:
-            file.write(obj)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, filepath)
+        """Writes a file as a whole or not at all."""
+        write_bytes(filepath, obj)
 
     def put_text(
         self, obj: str, filepath: Union[str, Path], encoding: str = 'utf-8'
     ) -> None:
-        """Likewise for text."""
-        self.put(obj.encode(encoding), filepath)
+        """Writes text as a whole or not at all."""
+        write_bytes(filepath, obj.encode(encoding))
 
 
-class RemovesLater(AtomicLocalBackend):
-    """Notes what is to be removed; it is still needed."""
+class _DeferredRemovals(AtomicLocalBackend):
+    """Collects the files that are to be removed later."""
 
     def __init__(self) -> None:
         self.removed: List[str] = []
 
     def remove(self, filepath: Union[str, Path]) -> None:
-        """Note a file."""
+        """Notes a file."""
         self.removed.append(str(filepath))
 
 
@@ -54,10 +52,15 @@ class RemovesLater(AtomicLocalBackend):
 class AtomicCheckpointHook(CheckpointHook):
     """MMEngine's ``CheckpointHook``, with a good checkpoint at any moment.
 
-    Files are written beside their place and moved there, and what
-    ``max_keep_ckpts`` or a new best makes superfluous is removed after the
-    new file is there, not before. :class:`ResumableTrainLoop` has it save
-    when the run is told to stop.
+    - Files are written under a temporary name and renamed. What
+      ``max_keep_ckpts`` or a new best makes superfluous is removed after the
+      new file is there, not before.
+    - It removes only files that this run has written and recorded
+      (:class:`RunFiles`). The next start removes what a kill left behind.
+    - A work dir can be moved, copied and reached by another path.
+    - A work dir belongs to one training at a time, see :class:`FolderLock`.
+
+    :class:`ResumableTrainLoop` has it save when the run is told to stop.
 
     Args:
         backend_args (dict, optional): As in ``CheckpointHook``. Defaults to
@@ -70,16 +73,21 @@ class AtomicCheckpointHook(CheckpointHook):
     ) -> None:
         backend_args = backend_args or dict(backend='atomic_local')
         super().__init__(*args, backend_args=backend_args, **kwargs)
+        self._locks: List[FolderLock] = []
         self._rank_buffers: List[dict] = []
 
     def before_train(self, runner) -> None:
-        """As ``CheckpointHook``; clears what a kill has left behind.
+        """Locks the work dir, and clears what a kill has left behind.
 
         Raises:
+            RuntimeError: If another training has the work dir.
             ValueError: If a checkpoint would come between two steps of an
                 accumulated gradient, which it does not hold.
         """
+        self._lock(runner.work_dir, 'work_dir')
         super().before_train(runner)
+        if osp.realpath(self.out_dir) != osp.realpath(runner.work_dir):
+            self._lock(self.out_dir, 'default_hooks.checkpoint.out_dir')
         steps = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
         if not self.by_epoch and self.interval % steps:
             raise ValueError(
@@ -87,20 +95,118 @@ class AtomicCheckpointHook(CheckpointHook):
                 f'multiple of optim_wrapper.accumulative_counts={steps}: '
                 'such a checkpoint would lose half an accumulated gradient.'
             )
+        self._rebase(runner)
+        self._files = RunFiles.of(runner)
         if is_main_process():
-            self._clear()
+            for folder in {runner.work_dir, self.out_dir}:
+                clear_left_overs(folder)
+            self._clear_superfluous(runner)
 
-    def _clear(self) -> None:
-        stale = glob.glob(osp.join(self.out_dir, '*.writing'))
+    def after_run(self, runner) -> None:
+        """Gives the work dir back."""
+        while self._locks:
+            self._locks.pop().release()
+
+    def _lock(self, folder: str, key: str) -> None:
+        problem = [None]
+        if is_main_process():
+            lock = FolderLock(folder)
+            if lock.take(LOCK_SECONDS):
+                self._locks.append(lock)
+            else:
+                problem = [
+                    f'{key}={folder!r} belongs to another training: '
+                    f'{lock.holder()} ({lock.path}). Stop it, or give this '
+                    'one another work_dir.'
+                ]
+        broadcast_object_list(problem)
+        if problem[0] is not None:
+            raise RuntimeError(problem[0])
+
+    def _rebase(self, runner) -> None:
+        """Looks for recorded checkpoints where the work dir is now."""
+        hub = runner.message_hub
+        if self.save_best and len(self.key_indicators) == 1:
+            self.best_ckpt_path = self._here(self.best_ckpt_path)
+        elif self.save_best:
+            self.best_ckpt_path_dict = {
+                indicator: self._here(path)
+                for indicator, path in self.best_ckpt_path_dict.items()
+            }
+        for key in list(hub.runtime_info):
+            if key == 'last_ckpt' or re.match(r'best_ckpt(_|$)', key):
+                hub.update_info(key, self._here(hub.get_info(key)))
+
+    @staticmethod
+    def _noted(runner, key: str) -> Optional[str]:
+        hub = runner.message_hub
+        return hub.get_info(key) if key in hub.runtime_info else None
+
+    def _here(self, path: Optional[str]) -> Optional[str]:
+        if path is None:
+            return None
+        return self.file_backend.join_path(self.out_dir, osp.basename(path))
+
+    def _clear_superfluous(self, runner) -> None:
+        """Removes recorded files that the resumed state does not have.
+
+        They are there if the run was killed between saving a file and
+        removing the one before. If the run was resumed from an older
+        checkpoint of the user's choice they are left where they are.
+        """
+        superfluous = [
+            name for name in self._files.names if self._is_superfluous(name)
+        ]
+        resumed = self._noted(runner, 'last_ckpt')
+        last = last_checkpoint_of(runner.work_dir)
+        if resumed and last and osp.basename(resumed) == osp.basename(last):
+            for name in superfluous:
+                self._remove(name)
+        elif superfluous:
+            runner.logger.warning(
+                f'Leaving {superfluous} in {self.out_dir}: this run was '
+                'resumed from an older checkpoint.'
+            )
+            self._files.drop(*superfluous)
+        elif last and not resumed:
+            runner.logger.warning(
+                f'{runner.work_dir} holds checkpoints of another training. '
+                'This one starts anew and overwrites those of the same name; '
+                '--resume goes on with the other one.'
+            )
+
+    def _is_superfluous(self, name: str) -> bool:
+        regular = re.escape(self.filename_tmpl).replace(r'\{\}', r'(\d+)')
         for indicator, path in self._best_paths().items():
-            if path is not None:
-                best = f'best_{indicator}_*.pth'.replace('/', '_')
-                stale += set(glob.glob(osp.join(self.out_dir, best))) - {path}
-        for path in stale:
-            os.remove(path)
+            prefix = re.escape(f'best_{indicator}_'.replace('/', '_'))
+            if indicator == 'auto':
+                prefix = 'best_.*_'
+            if path is not None and re.fullmatch(prefix + regular, name):
+                return name != osp.basename(path)
+        step = re.fullmatch(regular, name)
+        return (
+            self.max_keep_ckpts > 0
+            and step is not None
+            and int(step[1]) not in self.keep_ckpt_ids
+        )
+
+    def _remove(self, name: str) -> None:
+        """Removes a file of this run, if it is there."""
+        path = self.file_backend.join_path(self.out_dir, name)
+        if self.file_backend.isfile(path):
+            self.file_backend.remove(path)
+        self._files.drop(name)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Records the file; adds what other processes need to resume."""
+        paths = [self.last_ckpt, *self._best_paths().values()]
+        self._files.add(*(osp.basename(path) for path in paths if path))
+        if self._rank_buffers:
+            checkpoint[RANK_BUFFERS] = self._rank_buffers
+            self._rank_buffers = []
 
     def save_interrupted(self, runner) -> None:
-        """Save the state between two iterations, for ``--resume``."""
+        """Saves the state between two iterations, for ``--resume``."""
         self._write(
             runner,
             INTERRUPTED,
@@ -121,16 +227,13 @@ class AtomicCheckpointHook(CheckpointHook):
             )
         self._write(runner, self.filename_tmpl.format(step), meta)
         if is_main_process():
-            for name in (
-                INTERRUPTED,
-                *map(self.filename_tmpl.format, outdated),
-            ):
-                path = osp.join(self.out_dir, name)
-                if self.file_backend.isfile(path):
-                    self.file_backend.remove(path)
+            for name in map(self.filename_tmpl.format, outdated):
+                self._remove(name)
+            if INTERRUPTED in self._files.names:
+                self._remove(INTERRUPTED)
 
     def _write(self, runner, name: str, meta: dict) -> None:
-        """Write a checkpoint, then say that it is the last one."""
+        """Writes a checkpoint, then notes that it is the last one."""
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         self._rank_buffers = gather_rank_buffers(runner)
@@ -145,15 +248,7 @@ class AtomicCheckpointHook(CheckpointHook):
             **self.args,
         )
         if is_main_process():
-            AtomicLocalBackend().put_text(
-                self.last_ckpt, osp.join(runner.work_dir, 'last_checkpoint')
-            )
-
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Adds what the other processes need to resume."""
-        if self._rank_buffers:
-            checkpoint[RANK_BUFFERS] = self._rank_buffers
-            self._rank_buffers = []
+            write_text(osp.join(runner.work_dir, LAST), self.last_ckpt)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Gives this process its own buffers back."""
@@ -162,18 +257,27 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
         backend = self.file_backend
-        self.file_backend = later = RemovesLater()
+        self.file_backend = later = _DeferredRemovals()
         try:
             super()._save_best_checkpoint(runner, metrics)
         finally:
             self.file_backend = backend
         for path in set(later.removed) - set(self._best_paths().values()):
-            backend.remove(path)
+            self._remove(osp.basename(path))
 
     def _best_paths(self) -> Dict[str, Optional[str]]:
-        """Indicator -> the best checkpoint so far."""
+        """Returns the best checkpoint so far by indicator."""
         if not self.save_best:
             return {}
         if len(self.key_indicators) == 1:
             return {self.key_indicators[0]: self.best_ckpt_path}
         return self.best_ckpt_path_dict
+
+
+def last_checkpoint_of(work_dir: str) -> Optional[str]:
+    """Returns what ``last_checkpoint`` of a work dir names, or None."""
+    path = osp.join(work_dir, LAST)
+    if not osp.isfile(path):
+        return None
+    with open(path, encoding='utf-8', errors='replace') as file:
+        return file.read().strip() or None

@@ -2,94 +2,195 @@
 
 import os
 import os.path as osp
-from typing import Dict, Optional
+import zipfile
+from typing import Dict, Optional, Set
 
 from mmaction.registry import HOOKS
 from mmengine.dist import master_only
+from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader, save_checkpoint
 
+from ..compat import CheckpointError
 from ..deployment.student_export import (
+    EXPORTED_CONFIGS,
+    config_file,
+    exported_configs,
     is_distiller_checkpoint,
     student_checkpoint,
-    student_config,
 )
+from ..files import parse_literals, write_text
+from .run_files import RunFiles
 
 PREFIX = 'student_'
+CONFIG = 'student_config.py'
 
 
 @HOOKS.register_module()
 class StudentExportHook(Hook):
-    """Mirrors the checkpoints of ``CheckpointHook`` as stock students.
+    """Mirrors the checkpoints of a run as stock students.
 
-    Beside ``best_acc_top1_epoch_9.pth`` comes
+    Beside ``best_acc_top1_epoch_9.pth`` it writes
     ``student_best_acc_top1_epoch_9.pth``, which plain MMAction2 loads with
     ``strict=True``, and ``student_config.py``, with which it tests it. When
     the run drops a checkpoint (``max_keep_ckpts``), its student goes too.
+    Other files in the folder are left alone.
+
+    The student's config is read when training starts, and travels in every
+    checkpoint: a change to its file has no effect on a run that has begun.
     """
 
     priority = 'LOWEST'  # after CheckpointHook
 
     def __init__(self) -> None:
-        self._written: Dict[str, float] = {}
+        self._written: Dict[str, int] = {}
+        self._config_written = False
+        self._checkpoints: Optional[CheckpointHook] = None
+        self._configs: Dict[str, str] = {}
+        self._loaded_configs: Dict[str, str] = {}
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Notes with which student the run began."""
+        meta = checkpoint.get('meta') or {}
+        self._loaded_configs = meta.get(EXPORTED_CONFIGS) or {}
 
     def before_train(self, runner) -> None:
-        """Find the checkpoint hook and what an earlier run exported."""
+        """Reads the student's config; writes exports that are missing."""
         hooks = [h for h in runner.hooks if isinstance(h, CheckpointHook)]
-        self._checkpoints: Optional[CheckpointHook] = next(iter(hooks), None)
-        if self._checkpoints is not None:
-            for name in self._kept():
-                student = self._student_path(name)
-                if osp.isfile(student):
-                    self._written[name] = osp.getmtime(student)
+        self._configs = exported_configs(runner.cfg)
+        if getattr(runner, '_resume', False):
+            self._refuse_another_student()
+        if not hooks or not self._configs:
+            return
+        if not isinstance(hooks[0].file_backend, LocalBackend):
+            runner.logger.warning(
+                'StudentExportHook writes to local folders only, found '
+                f'default_hooks.checkpoint.out_dir={hooks[0].out_dir!r}. '
+                'Export with tools/export_student.py.'
+            )
+            return
+        self._checkpoints = hooks[0]
+        self._files = RunFiles.of(runner)
+        for source in self._exported():
+            if self._is_whole(source):
+                self._written[source] = self._time(source)
+        self._mirror(runner)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Puts the student's config into the checkpoint."""
+        if self._configs:
+            checkpoint['meta'][EXPORTED_CONFIGS] = dict(self._configs)
 
     def after_train_iter(self, runner, *args, **kwargs) -> None:
-        """Mirror, where checkpoints come by iteration."""
-        if self._checkpoints is not None and not self._checkpoints.by_epoch:
-            self._mirror(runner)
+        """Mirrors, where checkpoints come by iteration."""
+        hook = self._checkpoints
+        if hook is not None and not hook.by_epoch and hook.last_ckpt:
+            name = osp.basename(hook.last_ckpt)
+            if self._written.get(name) != self._time(name):
+                self._mirror(runner)
 
     def after_train_epoch(self, runner) -> None:
-        """Mirror what the epoch left."""
+        """Mirrors what the epoch left."""
         self._mirror(runner)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
-        """Mirror the new best, if there is one."""
+        """Mirrors the new best, if there is one."""
         if runner.train_loop is not None:
             self._mirror(runner)
 
-    def _kept(self) -> Dict[str, float]:
-        """Checkpoints in the work dir: name -> time of writing."""
-        folder = self._checkpoints.out_dir
+    def _refuse_another_student(self) -> None:
+        """Raises if a resumed run has another student than before."""
+        for part, text in self._loaded_configs.items():
+            before = parse_literals(text, 'the checkpoint')['model']
+            now = parse_literals(self._configs[part], 'the config')['model']
+            changed = [
+                key
+                for key in {**before, **now}
+                if before.get(key) != now.get(key)
+            ]
+            if changed:
+                raise ValueError(
+                    f'model.{part}: {changed} of its config differ from '
+                    'those with which this run began. Restore the config, or '
+                    'start a new run with load_from instead of --resume.'
+                )
+
+    def _path(self, name: str) -> str:
+        return osp.join(self._checkpoints.out_dir, name)
+
+    def _time(self, name: str) -> int:
+        return os.stat(self._path(name)).st_mtime_ns
+
+    def _exported(self) -> Set[str]:
+        """Names of the checkpoints whose students this run has written."""
         return {
-            name: osp.getmtime(osp.join(folder, name))
-            for name in os.listdir(folder)
-            if name.endswith('.pth') and not name.startswith(PREFIX)
+            name[len(PREFIX) :]
+            for name in self._files.names
+            if name.startswith(PREFIX)
         }
 
-    def _student_path(self, name: str) -> str:
-        return osp.join(self._checkpoints.out_dir, PREFIX + name)
+    def _is_whole(self, source: str) -> bool:
+        """Whether the export of a checkpoint is there and up to date."""
+        student = self._path(PREFIX + source)
+        return (
+            osp.isfile(self._path(source))
+            and osp.isfile(student)
+            and zipfile.is_zipfile(student)
+            and self._time(PREFIX + source) >= self._time(source)
+        )
+
+    def _sources(self) -> Set[str]:
+        """Names of the checkpoints that this run has written and kept."""
+        hook = self._checkpoints
+        paths = [hook.last_ckpt, getattr(hook, 'best_ckpt_path', None)]
+        paths += getattr(hook, 'best_ckpt_path_dict', {}).values()
+        names = {osp.basename(path) for path in paths if path}
+        ids = getattr(hook, 'keep_ckpt_ids', [])
+        names.update(map(hook.filename_tmpl.format, ids))
+        names |= self._exported()
+        return {name for name in names if osp.isfile(self._path(name))}
 
     @master_only
     def _mirror(self, runner) -> None:
         if self._checkpoints is None:
             return
-        kept = self._kept()
-        for name in set(self._written) - set(kept):
-            del self._written[name]
-            if osp.isfile(self._student_path(name)):
-                os.remove(self._student_path(name))
-        for name, written in kept.items():
-            if self._written.get(name, 0) >= written:
-                continue
-            self._written[name] = written
-            source = osp.join(self._checkpoints.out_dir, name)
-            checkpoint = CheckpointLoader.load_checkpoint(
-                source, map_location='cpu'
+        sources = self._sources()
+        for gone in self._exported() - sources:
+            student = self._path(PREFIX + gone)
+            if osp.isfile(student):
+                os.remove(student)
+            self._files.drop(PREFIX + gone)
+            self._written.pop(gone, None)
+        for source in sorted(sources):
+            written = self._time(source)
+            if self._written.get(source) != written:
+                self._written[source] = written
+                try:
+                    self._export(source)
+                except CheckpointError as error:
+                    runner.logger.error(f'No student was exported: {error}')
+
+    def _export(self, source: str) -> None:
+        checkpoint = CheckpointLoader.load_checkpoint(
+            self._path(source), map_location='cpu'
+        )
+        if not is_distiller_checkpoint(checkpoint):
+            return
+        checkpoint.setdefault('meta', {})[EXPORTED_CONFIGS] = self._configs
+        self._files.add(PREFIX + source)
+        save_checkpoint(
+            student_checkpoint(checkpoint),
+            self._path(PREFIX + source),
+            backend_args=dict(backend='atomic_local'),
+        )
+        if not self._config_written:
+            self._config_written = True
+            config = self._path(CONFIG)
+            write_text(config, config_file(self._configs['student']))
+            print_log(
+                f'{self._path(PREFIX + source)} is a stock checkpoint. It '
+                'needs `pip install mmaction2 mmengine mmcv-lite` and not '
+                f'this package: mim test mmaction {config} --checkpoint FILE',
+                'current',
             )
-            if is_distiller_checkpoint(checkpoint):
-                save_checkpoint(
-                    student_checkpoint(checkpoint), self._student_path(name)
-                )
-                student_config(runner.cfg).dump(
-                    osp.join(self._checkpoints.out_dir, 'student_config.py')
-                )

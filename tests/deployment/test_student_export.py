@@ -1,11 +1,13 @@
-import os
+import contextlib
 import os.path as osp
+import sys
+import textwrap
 
+import export_student
 import pytest
 import torch
 from mmaction.registry import MODELS
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook
 from tiny_models import (
     FRAMES,
     NUM_CLASSES,
@@ -15,8 +17,9 @@ from tiny_models import (
     tiny_x3d,
 )
 
-from dtkd_mmaction.engine import (
-    StudentExportHook,
+from dtkd_mmaction import files
+from dtkd_mmaction.deployment.student_export import (
+    exported_configs,
     student_checkpoint,
     student_config,
 )
@@ -106,70 +109,209 @@ def test_a_stock_checkpoint_needs_no_export():
         student_checkpoint(dict(state_dict=stock.state_dict()))
 
 
-class TestHook:
-    """The hook alone; in a run it is part of test_end_to_end.py."""
+def test_the_config_travels_in_the_checkpoint(tmp_path, monkeypatch):
+    """The file that the run named may be gone, edited or elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    Config(dict(model=tiny_x3d())).dump('student.py')
+    config = distiller_config(student=dict(cfg='student.py'))
+    _, checkpoint = checkpoint_of(config)
+    checkpoint['meta']['exported_configs'] = exported_configs(config)
+    (tmp_path / 'student.py').write_text('raise SystemExit')
+    meta = student_checkpoint(checkpoint)['meta']
+    assert Config.fromstring(meta['cfg'], '.py').model.type == 'Recognizer3D'
+    assert 'exported_configs' not in meta
 
-    @pytest.fixture
-    def runner(self, tmp_path):
-        checkpoints = CheckpointHook(interval=1)
-        checkpoints.out_dir = str(tmp_path)
-        config = distiller_config()
 
-        class Runner:
-            hooks = [checkpoints]
-            cfg = config
-            train_loop = object()
-
-        return Runner
-
-    def save(self, folder, name):
+def test_a_checkpoint_does_not_choose_the_file_that_is_executed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    evil = "open('ran', 'w')\nmodel = dict(type='Recognizer3D')\n"
+    for name in ('evil.py', '../evil.py', 'mmaction::../../../evil.py'):
         _, checkpoint = checkpoint_of(distiller_config())
-        torch.save(checkpoint, folder / name)
+        text = checkpoint['meta']['cfg']
+        config = Config(files.parse_literals(text, 'cfg'))
+        config.model.student.cfg = name
+        checkpoint['meta']['cfg'] = config.pretty_text
+        (tmp_path / 'evil.py').write_text(evil)
+        with pytest.raises(ValueError, match='Name that file with --config'):
+            student_checkpoint(checkpoint)
+    assert not osp.exists('ran')
+    torch.save(checkpoint, 'run.pth')
+    Config(dict(model=tiny_x3d())).dump('mine.py')
+    monkeypatch.setattr('sys.argv', ['export_student.py', 'run.pth'])
+    with pytest.raises(SystemExit, match='run.pth: This checkpoint does not'):
+        export_student.main()
+    sys.argv += ['--config', 'mine.py']
+    export_student.main()
+    config = Config.fromfile('student_run_config.py')
+    assert config.model.cls_head.num_classes == NUM_CLASSES
 
-    def test_mirrors_what_is_kept(self, runner, tmp_path):
-        hook = StudentExportHook()
-        hook.before_train(runner)
-        self.save(tmp_path, 'epoch_1.pth')
-        hook.after_train_epoch(runner)
-        assert osp.isfile(tmp_path / 'student_epoch_1.pth')
-        os.remove(tmp_path / 'epoch_1.pth')  # max_keep_ckpts
-        self.save(tmp_path, 'best_acc_top1_epoch_2.pth')
-        hook.after_val_epoch(runner)
-        names = {p.name for p in tmp_path.glob('*.pth')}
-        assert names == {
-            'best_acc_top1_epoch_2.pth',
-            'student_best_acc_top1_epoch_2.pth',
-        }
-        config = Config.fromfile(tmp_path / 'student_config.py')
-        assert config.model.cls_head.num_classes == NUM_CLASSES
 
-    def test_does_not_export_twice(self, runner, tmp_path):
-        hook = StudentExportHook()
-        hook.before_train(runner)
-        self.save(tmp_path, 'epoch_1.pth')
-        hook.after_train_epoch(runner)
-        written = osp.getmtime(tmp_path / 'student_epoch_1.pth')
-        hook.after_val_epoch(runner)
-        again = StudentExportHook()
-        again.before_train(runner)
-        again.after_train_epoch(runner)
-        assert osp.getmtime(tmp_path / 'student_epoch_1.pth') == written
+@pytest.mark.parametrize('where', ['cfg', 'exported_configs'])
+def test_the_config_in_a_checkpoint_is_not_executed(
+    tmp_path, monkeypatch, where
+):
+    monkeypatch.chdir(tmp_path)
+    _, checkpoint = checkpoint_of(distiller_config())
+    attack = "model = dict(type=open('ran', 'w'))"
+    checkpoint['meta'][where] = (
+        attack if where == 'cfg' else dict(student=attack)
+    )
+    with pytest.raises(ValueError, match='code is never executed'):
+        student_checkpoint(checkpoint)
+    torch.save(checkpoint, 'run.pth')
+    monkeypatch.setattr('sys.argv', ['export_student.py', 'run.pth'])
+    with contextlib.suppress(SystemExit):  # exported without a config
+        export_student.main()
+    assert not osp.exists('ran')
 
-    def test_leaves_a_students_file_of_another_run_alone(
-        self, runner, tmp_path
-    ):
-        (tmp_path / 'student_mine.pth').write_bytes(b'mine')
-        hook = StudentExportHook()
-        hook.before_train(runner)
-        hook.after_train_epoch(runner)
-        assert (tmp_path / 'student_mine.pth').exists()
 
-    def test_stock_training_is_not_touched(self, runner, tmp_path):
-        hook = StudentExportHook()
-        hook.before_train(runner)
-        stock = build_recognizer(Config(dict(model=tiny_x3d())), 'model')
-        torch.save(
-            dict(state_dict=stock.state_dict()), tmp_path / 'epoch_1.pth'
+class TestPlainConfig:
+    """The exported config needs nothing that MMAction2 does not have."""
+
+    def pipeline(self):
+        return [
+            dict(type='DecordInit'),
+            dict(type='FrameExactDecode'),
+            dict(type='PackActionInputs'),
+        ]
+
+    def test_wrappers_and_lists_of_data_sets(self):
+        dataset = dict(
+            type='CheckedVideoDataset',
+            ann_file='a.txt',
+            max_unreadable=1,
+            max_unreadable_share=0.5,
+            pipeline=self.pipeline(),
         )
-        hook.after_train_epoch(runner)
-        assert not osp.isfile(tmp_path / 'student_epoch_1.pth')
+        config = distiller_config()
+        config.test_pipeline = self.pipeline()
+        config.test_dataloader.dataset = dict(
+            type='ConcatDataset',
+            datasets=[
+                dataset,
+                dict(type='RepeatDataset', dataset=dataset, times=2),
+                dict(type='KeyedViewDataset', dataset=dataset, views=2),
+            ],
+        )
+        config.test_dataloader.sampler = dict(type='KeyedViewSampler')
+        config.default_hooks = dict(
+            checkpoint=dict(
+                type='AtomicCheckpointHook',
+                interval=2,
+                backend_args=dict(backend='atomic_local'),
+            )
+        )
+        exported = student_config(config)
+        plain = dict(
+            type='VideoDataset',
+            ann_file='a.txt',
+            pipeline=[
+                dict(type='DecordInit'),
+                dict(type='DecordDecode'),
+                dict(type='PackActionInputs'),
+            ],
+        )
+        assert exported.test_dataloader.dataset.datasets == [
+            plain,
+            dict(type='RepeatDataset', dataset=plain, times=2),
+            plain,
+        ]
+        assert exported.test_pipeline == plain['pipeline']
+        assert exported.test_dataloader.sampler.type == 'DefaultSampler'
+        assert exported.default_hooks.checkpoint == dict(
+            type='CheckpointHook', interval=2
+        )
+        assert 'custom_imports' not in exported
+        assert 'dtkd' not in exported.pretty_text
+
+    @pytest.mark.parametrize('used', [True, False])
+    def test_modules_of_the_user_are_kept_where_they_are_needed(
+        self, used, monkeypatch, tmp_path
+    ):
+        (tmp_path / 'my_transforms.py').write_text(
+            'from mmaction.registry import TRANSFORMS\n'
+            '@TRANSFORMS.register_module(force=True)\n'
+            'class MyTransform:\n'
+            '    pass\n'
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        import my_transforms  # noqa: F401
+
+        config = distiller_config()
+        config.custom_imports.imports = ['dtkd_mmaction', 'my_transforms']
+        if used:
+            config.test_pipeline = [dict(type='MyTransform')]
+        exported = student_config(config)
+        assert exported.get('custom_imports') == (
+            dict(imports=['my_transforms'], allow_failed_imports=False)
+            if used
+            else None
+        )
+
+    def test_what_only_this_package_has_is_imported(self):
+        config = distiller_config()
+        config.test_evaluator = [dict(type='VerbNounMetric')]
+        imports = student_config(config).custom_imports.imports
+        assert imports == ['dtkd_mmaction']
+
+    def test_a_config_with_lazy_imports(self, tmp_path):
+        (tmp_path / 'lazy.py').write_text(textwrap.dedent(LAZY))
+        config = Config.fromfile(tmp_path / 'lazy.py')
+        (text,) = exported_configs(config).values()
+        values = files.parse_literals(text, 'exported')
+        assert values['model'] == tiny_x3d()
+        assert values['test_pipeline'] == [dict(type='DecordDecode')]
+        assert values['test_dataloader'] == dict(
+            dataset=dict(type='VideoDataset', ann_file='a.txt'),
+            collate_fn=dict(type='pseudo_collate'),
+        )
+        assert values['test_cfg'] == dict(type='TestLoop')
+        assert 'custom_imports' not in values
+
+    def test_what_cannot_be_written_is_named(self):
+        config = distiller_config()
+        config.test_cfg = dict(type='TestLoop', options=[object()])
+        with pytest.raises(TypeError, match=r'^test_cfg\.options\.0: a obj'):
+            student_config(config)
+
+    def test_a_stock_training_has_no_export(self):
+        assert exported_configs(Config(dict(model=tiny_x3d()))) == {}
+        assert exported_configs(Config(dict(train_cfg=None))) == {}
+        with pytest.raises(ValueError, match="'Recognizer3D' is no dist"):
+            student_config(Config(dict(model=tiny_x3d())))
+
+
+LAZY = """
+    from mmaction.models import (
+        ActionDataPreprocessor, Recognizer3D, X3D, X3DHead)
+    from mmengine.dataset import pseudo_collate
+    from mmengine.runner import TestLoop
+
+    from dtkd_mmaction.datasets import CheckedVideoDataset, FrameExactDecode
+    from dtkd_mmaction.distillers import DualTeacherDistiller
+
+    student = dict(
+        type=Recognizer3D,
+        backbone=dict(type=X3D, gamma_w=1 / 3, gamma_b=2.25, gamma_d=0.2),
+        cls_head=dict(
+            type=X3DHead, in_channels=144, num_classes=4, dropout_ratio=0.0,
+            average_clips='prob'),
+        data_preprocessor=dict(
+            type=ActionDataPreprocessor, mean=[114.75] * 3, std=[57.38] * 3,
+            format_shape='NCTHW'),
+    )
+    model = dict(
+        type=DualTeacherDistiller,
+        student=dict(cfg=student),
+        vit_teacher=dict(cfg=student, checkpoint=None),
+        cnn_teacher=dict(cfg=student, checkpoint=None),
+    )
+    test_pipeline = [dict(type=FrameExactDecode)]
+    test_dataloader = dict(
+        dataset=dict(type=CheckedVideoDataset, ann_file='a.txt'),
+        collate_fn=dict(type=pseudo_collate),
+    )
+    test_cfg = dict(type=TestLoop)
+"""
