@@ -11,19 +11,23 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from ..losses.options import check_ranges
-from ..recognizers.class_parts import check_same_parts, class_parts
+from ..recognizers.class_parts import (
+    check_same_parts,
+    class_parts,
+    is_multi_label,
+)
 from ..recognizers.clip_view import model_inputs
 from ..recognizers.data_samples import labelled_rows, view_keys
 from ..recognizers.feature_tap import EXTRAS, FeatureTap, Recording
 from ..recognizers.label_loss import label_loss_of, mean_over_ranks
 from ..recognizers.model_spec import TEACHER_KEYS, load_weights
-from ..recognizers.tapped_recognizer import build_tapped
+from ..recognizers.tapped_recognizer import build_tapped, fit_tap
 from ..teachers.cache_fingerprint import describe_teacher
 from ..teachers.frozen_teacher import FrozenTeacher
 from ..teachers.teacher_cache import TeacherCache
 from .finite_losses import FiniteLosses, autocasts_to_float16
 from .gradient_limit import label_loss_at_chance, limit_gradients
-from .loss_set import LossSet
+from .loss_set import LossSet, check_log_name
 from .shared_clip import SharedClipPreprocessor
 
 TEACHER_MODES = ('eval', 'bn_eval_only')
@@ -85,11 +89,14 @@ class BaseDistiller(BaseModel):
         student_tap (FeatureTap): Its tap.
         num_classes (int): Width of the student's logits.
         parts (list[ClassPart]): Parts of its head, such as verb and noun.
+        multi_label (bool): Whether its head scores every class by itself.
+        student_quantities (set[str]): Quantities that the losses read of
+            the student, attributes of a ``Recording``.
         teacher_specs (dict[str, dict]): Short name (``'vit'``) -> spec.
         teacher_keys (dict[str, str]): Short name -> config key.
         teacher_quantities (dict[str, set[str]]): Short name -> quantities
-            that the losses read of this teacher, attributes of a
-            ``Recording``. A teacher without any is not run.
+            that the losses read of this teacher. A teacher without any is
+            not run.
     """
 
     def __init__(
@@ -116,6 +123,7 @@ class BaseDistiller(BaseModel):
         )
         for name, spec in teachers.items():
             FrozenTeacher.check_spec(spec, f'model.{name}')
+            check_log_name(f'model.{name}', short_name(name))
         recognizer, view, tap = build_student(
             student, num_classes, 'model.student'
         )
@@ -135,6 +143,7 @@ class BaseDistiller(BaseModel):
         self.student_tap = tap
         self.num_classes = tap.num_classes
         self.parts = class_parts(self.student.cls_head, self.num_classes)
+        self.multi_label = is_multi_label(self.student.cls_head)
         self.label_weight = label_weight
         self.max_gradient_ratio = max_gradient_ratio
         self.student_transform = (
@@ -154,6 +163,7 @@ class BaseDistiller(BaseModel):
         self._cache: Optional[TeacherCache] = None
         self._teachers_loaded = False
         self._finite_losses = FiniteLosses()
+        self._taps_fit = False
         # Not registered with nn.Module: no teacher may be in the state_dict,
         # the optimizer or DDP.
         self.__dict__['_teachers'] = {}
@@ -162,8 +172,13 @@ class BaseDistiller(BaseModel):
         # A TeachersAhead, if the training loop runs them one batch ahead.
         self.teachers_ahead = None
         self.losses = LossSet(
-            losses, list(self.teacher_specs), self._tap, self.parts
+            losses,
+            list(self.teacher_specs),
+            self._tap,
+            self.parts,
+            self.multi_label,
         )
+        self.student_quantities = self.losses.quantities_of('student')
         self.teacher_quantities: Dict[str, Set[str]] = {
             name: self.losses.quantities_of(name)
             for name in self.teacher_specs
@@ -231,6 +246,12 @@ class BaseDistiller(BaseModel):
                 class_parts(teacher.recognizer.cls_head, self.num_classes),
                 self.parts,
             )
+            if is_multi_label(teacher.recognizer.cls_head) != self.multi_label:
+                raise ValueError(
+                    f'{key} and model.student: one has a multi-label head '
+                    '(multi_class=True or BCELossWithLogits), the other has '
+                    'not, so their logits mean different things.'
+                )
             teacher.recognizer.to(device)
             self._teachers[name] = teacher
         return self._teachers
@@ -281,6 +302,39 @@ class BaseDistiller(BaseModel):
             load_weights(self.student, checkpoint, 'model.student')
         if self.teacher_cache is None:
             self.teachers  # noqa: B018  (built and loaded now, not later)
+
+    def has_open_view(self) -> bool:
+        """Returns whether a model's clips depend on ``train_pipeline``."""
+        specs = [self.student_spec, *self.teacher_specs.values()]
+        return any(
+            {'frames', 'size'} - set(spec.get('view') or {}) for spec in specs
+        )
+
+    def fit_taps(self, clips: Tensor) -> None:
+        """Measures models without a ``view`` with the clips of the training.
+
+        Such a model was measured with the clips of its stock config when it
+        was built, and gets the clips of ``train_pipeline``.
+
+        Args:
+            clips (Tensor): (B, 1, 3, T, H, W), raw; one clip is enough.
+
+        Raises:
+            ValueError: If a model or a loss cannot take these clips.
+        """
+        if self._taps_fit:
+            return
+        models = [(self.student, self.student_view, self.student_tap)]
+        if self.teacher_cache is None and any(
+            self.teacher_quantities.values()
+        ):
+            models += [
+                (t.recognizer, t.view, t.tap) for t in self.teachers.values()
+            ]
+        for recognizer, view, tap in models:
+            fit_tap(recognizer, view, tap, clips[:1])
+        self.losses.fit_shapes(self._tap)
+        self._taps_fit = True
 
     # One step
 
@@ -335,11 +389,13 @@ class BaseDistiller(BaseModel):
         inputs = model_inputs(
             self.student, self.student_view, clips, data_samples
         )
-        extras = self.losses.student_extras
+        extras = self.student_quantities.intersection(EXTRAS)
         rows = labelled_rows(data_samples)
         with self.student_tap.record(inputs, extras) as recording:
             with label_loss_of(self.student, rows, 'model.student'):
                 losses = self.student.loss(inputs, data_samples)
+        if self.student.training and torch.is_grad_enabled():
+            recording.check_gradient(self.student_quantities)
         if self.has_unlabelled_clips:
             labelled = len(data_samples if rows is None else rows)
             losses = mean_over_ranks(losses, labelled, inputs.device)
@@ -410,6 +466,7 @@ class BaseDistiller(BaseModel):
     ):
         """Distils in mode ``'loss'``; every other mode is the student's."""
         if mode == 'loss':
+            self.fit_taps(inputs)
             self._finite_losses.float16 = autocasts_to_float16(inputs.device)
             return self.loss(inputs, data_samples)
         return self.student(inputs, data_samples, mode=mode, **kwargs)

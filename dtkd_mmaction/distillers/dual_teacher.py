@@ -10,6 +10,7 @@ from torch import Tensor
 from ..losses.structure_discrepancy import Target
 from ..modules import StructureDiscrepancyBranch
 from ..modules.grid import common_grid
+from ..recognizers.class_parts import check_multi_label
 from ..recognizers.data_samples import labels_of, view_keys
 from ..recognizers.feature_tap import Recording
 from .base import BaseDistiller, without_autocast
@@ -95,8 +96,6 @@ class DualTeacherDistiller(BaseDistiller):
     ) -> None:
         if max_gradient_ratio is None:
             max_gradient_ratio = GRADIENT_PRESETS.get(preset)
-        if teacher_trust is None:
-            teacher_trust = TRUST_PRESETS.get(preset)
         super().__init__(
             student,
             dict(vit_teacher=vit_teacher, cnn_teacher=cnn_teacher),
@@ -120,7 +119,9 @@ class DualTeacherDistiller(BaseDistiller):
         self.loss_sd = self.loss_rkd = self.branch = None
         if loss_sr is not None:
             loss_sr = dict(dict(type='DATWLoss', preset=preset), **loss_sr)
-        self.losses_sr = FusionLoss(loss_sr, 'loss_sr', TEACHERS, self.parts)
+        self.losses_sr = FusionLoss(
+            loss_sr, 'loss_sr', TEACHERS, self.parts, self.multi_label
+        )
         if loss_sd is not None:
             self._build_structure_discrepancy(
                 dict(
@@ -133,7 +134,15 @@ class DualTeacherDistiller(BaseDistiller):
             self.loss_rkd = MODELS.build(
                 dict(dict(type='RKDLoss'), **loss_rkd)
             )
-        self._add_teacher_quantities()
+        self._add_quantities()
+        if self.multi_label and teacher_trust:
+            raise ValueError(
+                'model.teacher_trust=True: the accuracy of a teacher is '
+                'measured for one label per clip only, but the head of '
+                'model.student is multi-label. Leave it out.'
+            )
+        if teacher_trust is None:
+            teacher_trust = TRUST_PRESETS[preset] and not self.multi_label
         read = [n for n in TEACHERS if self.teacher_quantities[n]]
         self.trust = None
         if teacher_trust and read:
@@ -141,17 +150,19 @@ class DualTeacherDistiller(BaseDistiller):
             for name in read:
                 self.teacher_quantities[name].add('logits')
 
-    def _add_teacher_quantities(self) -> None:
-        """Adds what the three losses read to :attr:`teacher_quantities`."""
+    def _add_quantities(self) -> None:
+        """Adds what the three losses read of the student and the teachers."""
+        related = 'map' if self.rkd_feature == 'mean_patch' else 'embedding'
         for name, quantities in self.teacher_quantities.items():
             if name in self.losses_sr.teachers:
                 quantities.add('logits')
+                self.student_quantities.add('logits')
             if self.loss_sd is not None:
                 quantities.add('compared_map')  # the map of loss_sd
+                self.student_quantities.add('map')
             if self.loss_rkd is not None and name in self.rkd_teachers:
-                quantities.add(
-                    'map' if self.rkd_feature == 'mean_patch' else 'embedding'
-                )
+                quantities.add(related)
+                self.student_quantities.add(related)
 
     @property
     def loss_sr(self) -> Optional[nn.Module]:
@@ -176,6 +187,10 @@ class DualTeacherDistiller(BaseDistiller):
                 num_classes=self.num_classes,
             )
         self.loss_sd = MODELS.build(loss_sd)
+        if self.loss_sd.reads_labels:
+            check_multi_label(
+                "model.loss_sd with phi='probe'", loss_class, self.multi_label
+            )
         self.branch = StructureDiscrepancyBranch(
             width, self.loss_sd.target_width(width), **branch
         )

@@ -7,9 +7,13 @@ import torch.nn as nn
 from mmaction.registry import MODELS
 from torch import Tensor
 
-from ..recognizers.class_parts import ClassPart, options_of_parts
+from ..recognizers.class_parts import (
+    ClassPart,
+    check_multi_label,
+    options_of_parts,
+)
 from ..recognizers.feature_tap import Recording
-from .loss_set import argument_names
+from .loss_set import argument_names, check_log_name
 
 
 class FusionLoss(nn.ModuleList):
@@ -25,6 +29,7 @@ class FusionLoss(nn.ModuleList):
             its config key below ``model``.
         teachers (Sequence[str]): Short names of the teachers that it reads.
         parts (Sequence[ClassPart]): Parts of the head.
+        multi_label (bool): Whether the head scores every class by itself.
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class FusionLoss(nn.ModuleList):
         name: str,
         teachers: Sequence[str],
         parts: Sequence[ClassPart],
+        multi_label: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
@@ -43,6 +49,8 @@ class FusionLoss(nn.ModuleList):
                 MODELS.build(options)
                 for options in options_of_parts(f'model.{name}', config, parts)
             )
+        for loss in self:
+            check_multi_label(f'model.{name}', type(loss), multi_label)
         self.reads_labels = any(
             'labels' in argument_names(loss.forward) for loss in self
         )
@@ -94,5 +102,6 @@ class FusionLoss(nn.ModuleList):
                 value = value * factors.max()
             results[f'{self.name}{part.suffix}'] = value
             for monitor, value in getattr(loss, 'monitors', {}).items():
+                check_log_name(f'model.{self.name}', monitor)
                 results[f'{monitor}{part.suffix}'] = value
         return results

@@ -6,16 +6,30 @@ new method is one class (``docs/methods.md``).
 """
 
 import inspect
-from typing import Any, Callable, Dict, List, Optional, Sequence, Set
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+)
 
+import torch
 import torch.nn as nn
 from mmaction.registry import MODELS
 from mmengine.logging import print_log
 from torch import Tensor
 
-from ..recognizers.class_parts import ClassPart, options_of_parts
+from ..recognizers.class_parts import (
+    ClassPart,
+    check_multi_label,
+    options_of_parts,
+)
 from ..recognizers.data_samples import labelled_rows, sample_ids
-from ..recognizers.feature_tap import EXTRAS, FeatureTap, Recording
+from ..recognizers.feature_tap import FeatureTap, Recording
 
 OWNERS = ('student', 'teacher')
 # What `forward` may read with an owner before it (`student_logits`):
@@ -31,11 +45,83 @@ SHAPES: Dict[str, Callable[[FeatureTap], Any]] = dict(
     clip_shape=lambda tap: tap.shapes['clip'],
     width=lambda tap: tap.embedding_width,
 )
+# 'student' or a teacher's short name -> its tap.
+TapOf = Callable[[str], FeatureTap]
 
 
 def argument_names(function: Callable) -> Set[str]:
     """Returns the names of a function's arguments without ``self``."""
     return set(inspect.signature(function).parameters) - {'self'}
+
+
+def check_log_name(key: str, name: str) -> None:
+    """Raises an error if the log would count a monitor as a loss.
+
+    MMEngine adds every logged value whose name contains "loss" to the total.
+
+    Args:
+        key (str): Config key of the loss or the teacher, for messages.
+        name (str): Name of a monitor, or a part of it.
+
+    Raises:
+        ValueError: If it contains "loss".
+    """
+    if 'loss' in name:
+        raise ValueError(
+            f'{key}: the name {name!r} contains "loss", so MMEngine would '
+            'add the monitors of this name to the total loss. Choose a name '
+            'without "loss"; the value itself is logged as `loss_<name>`.'
+        )
+
+
+class LossBuilder(NamedTuple):
+    """Builds one loss from its config and the shapes that it reads.
+
+    Attributes:
+        key (str): Config key, for messages.
+        config (dict): Loss config.
+        loss_class (type): Its class.
+        teacher (str): Short name of its teacher.
+        num_classes (int): Classes of the part of the head that it reads.
+    """
+
+    key: str
+    config: dict
+    loss_class: type
+    teacher: str
+    num_classes: int
+
+    @property
+    def _wanted(self) -> Set[str]:
+        return argument_names(self.loss_class.__init__) - set(self.config)
+
+    def shapes(self, tap_of: TapOf) -> Dict[str, Any]:
+        """Returns the shapes that the constructor reads, by argument.
+
+        Raises:
+            ValueError: If a model has no such shape.
+        """
+        wanted, shapes = self._wanted, {}
+        for owner, who in zip(OWNERS, ('student', self.teacher)):
+            for shape, read in SHAPES.items():
+                argument = f'{owner}_{shape}'
+                if argument not in wanted:
+                    continue
+                shapes[argument] = read(tap_of(who))
+                if shapes[argument] is None:
+                    raise ValueError(
+                        f'{self.key}: the {owner} has no first convolution '
+                        'that gives a grid, which '
+                        f'{self.loss_class.__name__} needs.'
+                    )
+        return shapes
+
+    def build(self, shapes: Dict[str, Any]) -> nn.Module:
+        """Builds the loss."""
+        options = dict(self.config, **shapes)
+        if 'num_classes' in self._wanted:
+            options['num_classes'] = self.num_classes
+        return MODELS.build(options)
 
 
 class LossSet(nn.Module):
@@ -54,22 +140,22 @@ class LossSet(nn.Module):
         parts (Sequence[ClassPart]): Parts of the head. A loss that reads
             logits is built and called once per part, with the classes of
             this part (``loss_<name>_verb``); any other loss, once.
-
-    Attributes:
-        student_extras (set[str]): Extras (:data:`~.feature_tap.EXTRAS`) that
-            the student's tap must record.
+        multi_label (bool): Whether the head scores every class by itself.
+            Losses that assume one class per clip are refused then.
 
     Raises:
-        TypeError, ValueError: If a loss is no dict, reads an unknown
-            quantity, or names no teacher or an unknown one.
+        TypeError, ValueError: If a loss is no dict, has a name with "loss"
+            in it, reads an unknown quantity, or names no teacher or an
+            unknown one.
     """
 
     def __init__(
         self,
         losses: Optional[Dict[str, Optional[dict]]],
         teachers: Sequence[str],
-        tap_of: Callable[[str], FeatureTap],
+        tap_of: TapOf,
         parts: Sequence[ClassPart],
+        multi_label: bool = False,
     ) -> None:
         super().__init__()
         self.losses = nn.ModuleDict()
@@ -77,10 +163,13 @@ class LossSet(nn.Module):
         self.teacher_of: Dict[str, str] = {}
         self.arguments_of: Dict[str, Set[str]] = {}
         self._named: Set[str] = set()  # said to leave out unlabelled clips
+        self.builders: Dict[str, LossBuilder] = {}
+        self.shapes_of: Dict[str, Dict[str, Any]] = {}
         for name, config in (losses or {}).items():
             if config is None:
                 continue
             key = f'model.losses.{name}'
+            check_log_name(key, name)
             if not isinstance(config, dict) or 'type' not in config:
                 raise TypeError(
                     f"{key} must be a dict with a 'type', got {config!r}."
@@ -94,91 +183,82 @@ class LossSet(nn.Module):
                     f'{key}.teacher={teacher!r}: choose one of '
                     f'{list(teachers)}.'
                 )
-            loss_class = self._find_class(config['type'], key)
-            arguments = self._read_arguments(loss_class, key)
+            loss_class = find_loss_class(config['type'], key)
+            arguments = read_arguments(loss_class, key)
             reads_logits = {'student_logits', 'teacher_logits'} & arguments
+            if reads_logits or 'labels' in arguments:
+                check_multi_label(key, loss_class, multi_label)
             configs = [config]  # of features: the first part stands for all
             if reads_logits:
                 configs = options_of_parts(key, config, parts)
             for part, options in zip(parts, configs):
                 full_name = name + (part.suffix if reads_logits else '')
-                self.losses[full_name] = self._build(
-                    options, loss_class, key, teacher, tap_of, part.count
+                builder = LossBuilder(
+                    key, options, loss_class, teacher, part.count
                 )
+                shapes = builder.shapes(tap_of)
+                self.losses[full_name] = builder.build(shapes)
+                self.builders[full_name] = builder
+                self.shapes_of[full_name] = shapes
                 self.part_of[full_name] = part
                 self.teacher_of[full_name] = teacher
                 self.arguments_of[full_name] = arguments
-        self.student_extras = {
-            extra
-            for arguments in self.arguments_of.values()
-            for extra in EXTRAS
-            if f'student_{extra}' in arguments
-        }
 
-    def _find_class(self, loss_type: Any, key: str) -> type:
-        if not isinstance(loss_type, str):
-            return loss_type
-        loss_class = MODELS.get(loss_type)
-        if loss_class is None:
-            raise ValueError(
-                f'{key}.type={loss_type!r} is not registered. Losses of '
-                'this package end in "Loss" (docs/methods.md); one of your '
-                'own must be imported through custom_imports.'
-            )
-        return loss_class
-
-    def _build(
-        self,
-        config: dict,
-        loss_class: type,
-        key: str,
-        teacher: str,
-        tap_of: Callable[[str], FeatureTap],
-        num_classes: int,
-    ) -> nn.Module:
-        wanted = argument_names(loss_class.__init__) - set(config)
-        filled = {}
-        if 'num_classes' in wanted:
-            filled['num_classes'] = num_classes
-        for owner, who in zip(OWNERS, ('student', teacher)):
-            for shape, read in SHAPES.items():
-                if f'{owner}_{shape}' in wanted:
-                    filled[f'{owner}_{shape}'] = read(tap_of(who))
-                    if filled[f'{owner}_{shape}'] is None:
-                        raise ValueError(
-                            f'{key}: the {owner} has no first convolution '
-                            'that gives a grid, which '
-                            f'{loss_class.__name__} needs.'
-                        )
-        return MODELS.build(dict(config, **filled))
-
-    def _read_arguments(self, loss_class: type, key: str) -> Set[str]:
-        known = {f'{o}_{name}' for o in OWNERS for name in RECORDED}
-        known.update(OF_THE_BATCH)
-        arguments = argument_names(loss_class.forward)
-        if arguments - known:
-            raise TypeError(
-                f'{key}: {loss_class.__name__}.forward has the arguments '
-                f'{sorted(arguments - known)}; there are {sorted(known)}.'
-            )
-        return arguments
-
-    def quantities_of(self, teacher: str) -> Set[str]:
-        """Returns what the losses read of a teacher.
+    def quantities_of(self, who: str) -> Set[str]:
+        """Returns what the losses read of the student or of a teacher.
 
         Args:
-            teacher (str): Its short name.
+            who (str): ``'student'`` or a teacher's short name.
 
         Returns:
             set[str]: Some of :data:`RECORDED`.
         """
+        prefix = 'student_' if who == 'student' else 'teacher_'
         return {
-            argument[len('teacher_') :]
+            argument[len(prefix) :]
             for name, arguments in self.arguments_of.items()
             for argument in arguments
-            if self.teacher_of[name] == teacher
-            and argument.startswith('teacher_')
+            if who in ('student', self.teacher_of[name])
+            and argument.startswith(prefix)
         }
+
+    def fit_shapes(self, tap_of: TapOf) -> None:
+        """Builds the losses again whose shapes have changed.
+
+        Their parameters and buffers stay, because the optimizer holds them.
+
+        Args:
+            tap_of (callable): As in the constructor.
+
+        Raises:
+            ValueError: If a loss has weights of another size then.
+        """
+        for name, builder in self.builders.items():
+            known, shapes = self.shapes_of[name], builder.shapes(tap_of)
+            if shapes == known:
+                continue
+            old = self.losses[name]
+            with torch.random.fork_rng(devices=[]):
+                new = builder.build(shapes)
+            if tensor_sizes(new) != tensor_sizes(old):
+                changed = '; '.join(
+                    f'{shape} was {known[shape]} and is {value}'
+                    for shape, value in shapes.items()
+                    if value != known[shape]
+                )
+                raise ValueError(
+                    f'{builder.key}: {type(old).__name__} was built for '
+                    'other clips than those of train_pipeline, and the size '
+                    f'of its weights depends on them ({changed}). Set the '
+                    '`view` (frames and size) of the student and of the '
+                    'teacher.'
+                )
+            for path, module in new.named_modules():
+                kept = old.get_submodule(path)
+                module._parameters = kept._parameters
+                module._buffers = kept._buffers
+            self.losses[name] = new.train(old.training)
+            self.shapes_of[name] = shapes
 
     def forward(
         self,
@@ -230,6 +310,7 @@ class LossSet(nn.Module):
                 continue
             results[f'loss_{name}'] = loss(**arguments)
             for monitor, value in getattr(loss, 'monitors', {}).items():
+                check_log_name(self.builders[name].key, monitor)
                 results[f'{name}/{monitor}'] = value
         return results
 
@@ -248,3 +329,43 @@ def rows_of(value: Any, rows: List[int]) -> Any:
     if isinstance(value, (list, tuple)):
         return [rows_of(v, rows) for v in value]
     return value[rows]
+
+
+def find_loss_class(loss_type: Any, key: str) -> type:
+    """Returns the class that a loss config names.
+
+    Raises:
+        ValueError: If it is not registered.
+    """
+    if not isinstance(loss_type, str):
+        return loss_type
+    loss_class = MODELS.get(loss_type)
+    if loss_class is None:
+        raise ValueError(
+            f'{key}.type={loss_type!r} is not registered. Losses of '
+            'this package end in "Loss" (docs/methods.md); one of your '
+            'own must be imported through custom_imports.'
+        )
+    return loss_class
+
+
+def read_arguments(loss_class: type, key: str) -> Set[str]:
+    """Returns the arguments of a loss's ``forward``.
+
+    Raises:
+        TypeError: If it has one that a step does not offer.
+    """
+    known = {f'{o}_{name}' for o in OWNERS for name in RECORDED}
+    known.update(OF_THE_BATCH)
+    arguments = argument_names(loss_class.forward)
+    if arguments - known:
+        raise TypeError(
+            f'{key}: {loss_class.__name__}.forward has the arguments '
+            f'{sorted(arguments - known)}; there are {sorted(known)}.'
+        )
+    return arguments
+
+
+def tensor_sizes(module: nn.Module) -> Dict[str, torch.Size]:
+    """Returns the size of every tensor in a module's state."""
+    return {name: x.shape for name, x in module.state_dict().items()}

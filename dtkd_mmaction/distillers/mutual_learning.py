@@ -8,7 +8,11 @@ from torch import Tensor
 
 from ..losses.kd import kd_loss
 from ..losses.options import check_ranges
-from ..recognizers.class_parts import check_same_parts, class_parts
+from ..recognizers.class_parts import (
+    check_multi_label,
+    check_same_parts,
+    class_parts,
+)
 from ..recognizers.clip_view import model_inputs
 from ..recognizers.data_samples import labelled_rows
 from ..recognizers.label_loss import label_loss_of, mean_over_ranks
@@ -45,6 +49,7 @@ class MutualLearningDistiller(BaseDistiller):
     ) -> None:
         check_ranges('model.', loss_weight=loss_weight, tau=tau)
         super().__init__(student, {}, num_classes=num_classes)
+        check_multi_label('model', type(self), self.multi_label)
         self.peer, self.peer_view, self.peer_tap = build_student(
             peer, num_classes, 'model.peer'
         )

@@ -12,6 +12,7 @@ from ..losses.simkd import simkd_loss
 from ..modules.head_input import head_input_form, head_input_to_map
 from ..recognizers.clip_view import model_inputs
 from ..recognizers.model_spec import load_config, set_num_classes
+from ..recognizers.nonnegative import head_input_is_nonnegative
 from ..recognizers.tapped_recognizer import build_tapped
 from ..teachers.frozen_teacher import FrozenTeacher
 from .base import BaseDistiller
@@ -104,10 +105,18 @@ class SimKDDistiller(BaseDistiller):
             )
 
 
+def empty_input(teacher: FrozenTeacher) -> Tensor:
+    """Returns an input of zeros, of the size of the teacher's view."""
+    clip = torch.zeros(1, *teacher.tap.shapes['clip'])  # (1, 3, T, H, W)
+    if teacher.view.fold_frames:
+        return clip.transpose(1, 2)
+    return clip.unsqueeze(1)
+
+
 def simkd_student(
     student: dict, teacher: dict, num_classes: Optional[int]
 ) -> dict:
-    """The student's spec with its stock head replaced by a SimKD head."""
+    """Returns the student's spec with a SimKD head as its head."""
     _, _, student_tap = build_tapped(student, num_classes, 'model.student')
     config = load_config(student, 'model.student')
     set_num_classes(config.model, num_classes)
@@ -128,12 +137,7 @@ def simkd_student(
         teacher_head=teacher_config.model.cls_head,
         form=form,
         widths=widths,
-        signed=bool(
-            head_input_to_map(
-                frozen.tap.head_input, frozen.tap.shapes['clip'][1]
-            ).min()
-            < 0
-        ),
+        signed=not head_input_is_nonnegative(frozen.tap, empty_input(frozen)),
         average_clips=head.get('head', head).get('average_clips'),
     )
     spec = {k: v for k, v in student.items() if k != 'cfg_options'}

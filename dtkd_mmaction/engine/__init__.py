@@ -3,6 +3,7 @@
 from ..deployment.student_export import student_checkpoint, student_config
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .fast_student_hook import FastStudentHook
+from .optimizer_constructors import student_first
 from .resumable_train_loop import ResumableTrainLoop
 from .student_export_hook import StudentExportHook
 from .teacher_cache_hook import TeacherCacheHook
@@ -15,4 +16,5 @@ __all__ = [
     'TeacherCacheHook',
     'student_checkpoint',
     'student_config',
+    'student_first',
 ]

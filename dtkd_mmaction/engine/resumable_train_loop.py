@@ -28,6 +28,7 @@ from ..datasets.keyed_views import (
 from ..teachers.teachers_ahead import TeachersAhead
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .launcher_watch import end_with_launcher
+from .memory_banks import check_memory_banks
 from .process_failure import LOST_CONTACT, failure_elsewhere
 from .unlabelled_clips import allow_unlabelled_clips
 from .worker_signals import protect_workers
@@ -108,6 +109,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     def _run(self) -> None:
         self.runner.call_hook('before_train')
         allow_unlabelled_clips(self.runner.model, self.dataloader.dataset)
+        check_memory_banks(self.runner.model, self.dataloader.dataset)
         # A resumed run has the seed of the one that it continues, which was
         # not known when its loader was built. All processes divide one
         # shuffled list, also with `diff_rank_seed`.

@@ -3,6 +3,7 @@
 from typing import List
 
 from mmaction.registry import HOOKS
+from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
@@ -41,6 +42,9 @@ class TeacherCacheHook(Hook):
             loader.dataset,
             keyed_outside(runner.cfg.train_dataloader.dataset),
         )
+        if not problems and model.has_open_view():
+            sample = pseudo_collate([loader.dataset[0, 0]])
+            model.fit_taps(model.data_preprocessor(sample)['inputs'])
         problems += self._quantity_problems(cache, model)
         if problems:
             raise ValueError(

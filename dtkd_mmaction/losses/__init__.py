@@ -16,6 +16,7 @@ from .ofa import OFALoss, ofa_loss
 from .pixelkd import PixelKDLoss, pixel_kd_loss
 from .reviewkd import ReviewKDLoss, hcl_loss
 from .rkd import RKDLoss, rkd_angle_loss, rkd_distance_loss
+from .sigmoid_kd import SigmoidKDLoss, sigmoid_kd_loss
 from .simkd import simkd_loss
 from .structure_discrepancy import (
     StructureDiscrepancyLoss,
@@ -39,6 +40,7 @@ __all__ = [
     'PixelKDLoss',
     'RKDLoss',
     'ReviewKDLoss',
+    'SigmoidKDLoss',
     'StructureDiscrepancyLoss',
     'at_loss',
     'cc_loss',
@@ -56,6 +58,7 @@ __all__ = [
     'pixel_kd_loss',
     'rkd_angle_loss',
     'rkd_distance_loss',
+    'sigmoid_kd_loss',
     'simkd_loss',
     'standardise_logits',
     'structure_discrepancy_loss',

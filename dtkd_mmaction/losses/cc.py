@@ -11,13 +11,12 @@ import math
 import torch.nn as nn
 import torch.nn.functional as F
 from mmaction.registry import MODELS
-from mmengine import dist
 from torch import Tensor
 
 from ..modules.projections import orthogonal_matrix
+from .gather_rows import gather_rows
 from .numerics import at_least_float32
 from .options import check_choice, check_ranges
-from .rkd import GatherWithGradient
 
 FORMS = ('kernel', 'neighbour')
 
@@ -168,9 +167,8 @@ class CCLoss(nn.Module):
         student = self.embed_student(at_least_float32(student_embedding))
         teacher = at_least_float32(teacher_embedding.detach())
         teacher = F.linear(teacher, self.teacher_matrix)
-        if self.gather and dist.get_world_size() > 1:
-            student = GatherWithGradient.apply(student)
-            teacher = GatherWithGradient.apply(teacher)
+        if self.gather:
+            student, teacher = gather_rows(student), gather_rows(teacher)
         if self.form == 'neighbour':
             return self.loss_weight * cc_neighbour_loss(student, teacher)
         return self.loss_weight * cc_loss(

@@ -7,12 +7,11 @@ Probabilities need to correlate, not to agree: over the classes of a sample
 import torch.nn as nn
 import torch.nn.functional as F
 from mmaction.registry import MODELS
-from mmengine import dist
 from torch import Tensor
 
+from .gather_rows import gather_rows
 from .numerics import at_least_float32
 from .options import check_ranges
-from .rkd import GatherWithGradient
 
 # Added to the product of norms, as in the official code. A class that no
 # sample of the batch is likely to show falls below it and counts as
@@ -115,9 +114,8 @@ class DISTLoss(nn.Module):
         """Computes the weighted :func:`dist_loss`; both logits are (B, N)."""
         student = at_least_float32(student_logits)
         teacher = at_least_float32(teacher_logits.detach())
-        if self.gather and dist.get_world_size() > 1:
-            student = GatherWithGradient.apply(student)
-            teacher = GatherWithGradient.apply(teacher)
+        if self.gather:
+            student, teacher = gather_rows(student), gather_rows(teacher)
         return self.loss_weight * dist_loss(
             student, teacher, self.beta, self.gamma, self.tau
         )

@@ -1,36 +1,59 @@
 """Relational knowledge distillation (Eq. 13; Park et al. 2019)."""
 
+from typing import Tuple
+
 import torch
-import torch.distributed as torch_dist
 import torch.nn as nn
 import torch.nn.functional as F
 from mmaction.registry import MODELS
-from mmengine import dist
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+from .gather_rows import gather_rows
 from .numerics import at_least_float32
 from .options import check_choice, check_ranges
 
 PAIRS = ('distinct', 'all_entries')
 # Coincident points keep this distance (the official code's, after the root).
 MIN_DISTANCE = 1e-6
+# Elements of the largest tensor that the angles of a batch may take at once.
+MAX_ELEMENTS = 2**24
 
 
-def pairwise_distances(embeddings: Tensor) -> Tensor:
-    """Euclidean distances of all pairs, from differences.
+class PairDistances(torch.autograd.Function):
+    """Euclidean distances of all pairs, with a backward pass of O(B * D).
 
-    The Gram identity loses every digit for pooled post-ReLU features, whose
-    mean is large against their spread.
-
-    Args:
-        embeddings (Tensor): (B, D).
-
-    Returns:
-        Tensor: (B, B), with a zero diagonal.
+    The distances are computed from differences (``torch.pdist``): the Gram
+    identity loses every digit for pooled post-ReLU features, whose mean is
+    large compared with their spread. PyTorch's own backward pass of ``pdist``
+    and ``cdist`` stores (B, B, D) on a GPU; here it is one product of
+    (B, B) and (B, D).
     """
-    return torch.cdist(
-        embeddings, embeddings, compute_mode='donot_use_mm_for_euclid_dist'
-    )
+
+    @staticmethod
+    def forward(ctx, embeddings: Tensor) -> Tensor:
+        """(B, D) to (B * (B - 1) / 2,), ordered as ``torch.triu_indices``."""
+        distances = torch.pdist(embeddings)
+        ctx.save_for_backward(embeddings, distances)
+        return distances
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        """``sum_j w_ij (x_i - x_j)`` with ``w = gradient / distance``."""
+        embeddings, distances = ctx.saved_tensors
+        batch = len(embeddings)
+        rows, columns = torch.triu_indices(
+            batch, batch, 1, device=embeddings.device
+        )
+        # Coincident points pull nowhere.
+        pull = torch.where(distances > 0, gradient / distances, 0)
+        weights = embeddings.new_zeros(batch, batch)
+        weights[rows, columns] = pull
+        weights = weights + weights.t()
+        # Differences do not change with the mean; without it the two
+        # products do not cancel.
+        centred = embeddings - embeddings.mean(dim=0)
+        return weights.sum(dim=1, keepdim=True) * centred - weights @ centred
 
 
 def rkd_distance_loss(
@@ -53,11 +76,9 @@ def rkd_distance_loss(
     batch = len(student)
     if batch < 2:
         return student.sum() * 0
-    rows, columns = torch.triu_indices(batch, batch, 1, device=student.device)
 
     def relative_distances(embeddings: Tensor) -> Tensor:
-        distances = pairwise_distances(embeddings)[rows, columns]
-        distances = distances.clamp(min=MIN_DISTANCE)
+        distances = PairDistances.apply(embeddings).clamp(min=MIN_DISTANCE)
         return distances / distances.mean()
 
     loss = F.smooth_l1_loss(
@@ -67,9 +88,15 @@ def rkd_distance_loss(
 
 
 def rkd_angle_loss(
-    student: Tensor, teacher: Tensor, pairs: str = 'distinct'
+    student: Tensor,
+    teacher: Tensor,
+    pairs: str = 'distinct',
+    max_elements: int = MAX_ELEMENTS,
 ) -> Tensor:
     """Smooth-L1 between the cosines of all angles in the batch.
+
+    A large batch is computed in groups of vertices, which are computed again
+    in the backward pass, so memory does not grow with B * B * D.
 
     Args:
         student (Tensor): Embeddings, (B, D_s).
@@ -77,6 +104,8 @@ def rkd_angle_loss(
         pairs (str): ``'distinct'``: mean over triples of three different
             samples; ``'all_entries'``: over all B ** 3, as in the official
             code.
+        max_elements (int): Largest tensor; groups of vertices are as large
+            as it allows. Defaults to :data:`MAX_ELEMENTS`.
 
     Returns:
         Tensor: Scalar; 0, connected to the graph, for fewer than 3 samples.
@@ -86,51 +115,68 @@ def rkd_angle_loss(
     batch = len(student)
     if batch < 3:
         return student.sum() * 0
+    distinct = pairs == 'distinct'
+    widest = max(batch, student.shape[1], teacher.shape[1])
+    group = max(1, max_elements // (batch * widest))
+    count = batch * (batch - 1) * (batch - 2) if distinct else batch**3
+    if group >= batch:
+        vertices = (0, batch)
+        return angle_error(student, teacher, vertices, distinct) / count
+    totals = [
+        checkpoint(
+            angle_error,
+            student,
+            teacher,
+            (first, min(first + group, batch)),
+            distinct,
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
+        for first in range(0, batch, group)
+    ]
+    return torch.stack(totals).sum() / count
+
+
+def angle_error(
+    student: Tensor,
+    teacher: Tensor,
+    vertices: Tuple[int, int],
+    distinct: bool,
+) -> Tensor:
+    """Sums the smooth-L1 errors of the angles at some vertices.
+
+    Args:
+        student (Tensor): Embeddings, (B, D_s).
+        teacher (Tensor): Embeddings, (B, D_t).
+        vertices (tuple[int, int]): First vertex, and the one behind the
+            last.
+        distinct (bool): Whether only triples of three different samples
+            count.
+
+    Returns:
+        Tensor: Scalar.
+    """
+    first, end = vertices
 
     def angles(embeddings: Tensor) -> Tensor:
-        edges = embeddings.unsqueeze(0) - embeddings.unsqueeze(1)
-        edges = F.normalize(edges, dim=2)  # (B, B, D), by vertex
-        return edges @ edges.transpose(1, 2)  # (B, B, B)
+        edges = embeddings.unsqueeze(0) - embeddings[first:end].unsqueeze(1)
+        edges = F.normalize(edges, dim=2)  # (V, B, D), by vertex
+        return edges @ edges.transpose(1, 2)  # (V, B, B)
 
-    total = F.smooth_l1_loss(
+    errors = F.smooth_l1_loss(
         angles(student), angles(teacher), reduction='none'
     )
-    if pairs == 'all_entries':
-        return total.mean()
-    same = torch.eye(batch, dtype=torch.bool, device=student.device)
-    repeated = same[:, :, None] | same[:, None, :] | same[None, :, :]
-    return total[~repeated].mean()
-
-
-class GatherWithGradient(torch.autograd.Function):
-    """All ranks' rows, in the order of ranks; the gradient flows to all.
-
-    Backward sums every rank's gradient of the local rows, so that with the
-    average that DistributedDataParallel takes afterwards, the parameters get
-    the gradient of one loss on the joined batch.
-    """
-
-    @staticmethod
-    def forward(ctx, rows: Tensor) -> Tensor:
-        """(B, D) of this rank to (world size * B, D)."""
-        rows = rows.contiguous()
-        gathered = [
-            torch.empty_like(rows) for _ in range(dist.get_world_size())
-        ]
-        torch_dist.all_gather(gathered, rows)
-        return torch.cat(gathered)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        """Sum of the ranks' gradients of this rank's rows."""
-        gradient = gradient.contiguous().clone()
-        torch_dist.all_reduce(gradient)
-        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+    if distinct:
+        same = torch.eye(len(student), dtype=torch.bool, device=errors.device)
+        at_vertex = same[first:end]  # (V, B)
+        repeated = at_vertex[:, :, None] | at_vertex[:, None, :] | same
+        errors = errors.masked_fill(repeated, 0)
+    return errors.sum()
 
 
 @MODELS.register_module()
 class RKDLoss(nn.Module):
-    """L_RKD: the geometry of a batch, from teacher to student.
+    """L_RKD: relations between the clips of a batch (Eq. 13).
 
     Args:
         loss_weight (float): gamma of Eq. 14. Defaults to 1.0.
@@ -189,9 +235,8 @@ class RKDLoss(nn.Module):
         # float16 overflows in a sum
         student = at_least_float32(student_embedding)
         teacher = at_least_float32(teacher_embedding.detach())
-        if self.gather and dist.get_world_size() > 1:
-            student = GatherWithGradient.apply(student)
-            teacher = GatherWithGradient.apply(teacher)
+        if self.gather:
+            student, teacher = gather_rows(student), gather_rows(teacher)
         loss = student.sum() * 0
         if self.distance_weight:
             loss = loss + self.distance_weight * rkd_distance_loss(

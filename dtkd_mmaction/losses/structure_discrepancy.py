@@ -331,6 +331,11 @@ class StructureDiscrepancyLoss(nn.Module):
             options.get('phi'), options.get('feat_norm')
         )
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether its projections are trained with the labels."""
+        return self.projections.mode == 'probe'
+
     def target_width(self, student_channels: int) -> int:
         """Channels of the residual: the student's, unless phi says else."""
         if self.projections.mode == 'predictive':

@@ -111,3 +111,37 @@ def options_of_parts(
             + (f'the parts {names}.' if names else 'no parts.')
         )
     return [dict(common, **special.get(part.name, {})) for part in parts]
+
+
+def is_multi_label(head: nn.Module) -> bool:
+    """Returns whether a stock head scores every class by itself.
+
+    Its probabilities are then sigmoids that do not sum to one.
+    """
+    loss = type(getattr(head, 'loss_cls', None)).__name__
+    return bool(getattr(head, 'multi_class', False)) or (
+        loss in ('BCELossWithLogits', 'HVULoss')
+    )
+
+
+def check_multi_label(key: str, loss_class: type, multi_label: bool) -> None:
+    """Raises an error if a loss does not suit a multi-label head.
+
+    Args:
+        key (str): Config key of the loss.
+        loss_class (type): A loss that reads logits or labels; its attribute
+            ``multi_label`` says whether it suits such heads.
+        multi_label (bool): Whether the student has such a head.
+
+    Raises:
+        ValueError: If the loss compares softmaxes or single labels.
+    """
+    if multi_label and not getattr(loss_class, 'multi_label', False):
+        raise ValueError(
+            f'{key}: {loss_class.__name__} is made for classes that exclude '
+            'each other, but the head of model.student is multi-label '
+            '(multi_class=True or BCELossWithLogits). Use losses that suit '
+            "such heads instead: model.losses=dict(kd=dict(type='SigmoidKD"
+            "Loss', teacher=...)), or losses that compare features only. "
+            'None switches loss_sr off.'
+        )

@@ -1,4 +1,4 @@
-"""FeatureTap: a module's name in, a (B, C, T, H, W) grid out."""
+"""Records feature maps, embedding and logits of a stock recognizer."""
 
 import difflib
 import math
@@ -18,14 +18,15 @@ from typing import (
 
 import torch
 import torch.nn as nn
+from mmengine.logging import print_log
 from torch import Tensor
 
 from .grid_layout import (
     TOKEN_LAYOUTS,
     ClipShape,
+    PatchEmbedding,
     as_embedding,
     as_grid,
-    first_patch_size,
 )
 
 # Where backbones keep their list of blocks.
@@ -37,8 +38,10 @@ BLOCK_LISTS = (
 )
 # Stages of a model whose blocks all have one grid, as a plain ViT's.
 PLAIN_STAGES = 4
-# What a tap can record beside the last map.
+# What a tap can record besides the last map.
 EXTRAS = ('maps', 'stem', 'clip')
+# Attributes of modules that switch gradient checkpointing on.
+CHECKPOINTING = ('with_cp', 'use_checkpoint', 'grad_checkpointing')
 
 
 class ModuleOutput(NamedTuple):
@@ -95,7 +98,7 @@ class Recording:
             self.outputs[name],
             self.shape,
             self.tap.token_layout,
-            self.tap.patch_size,
+            self.tap.patches,
         )
         if grid is None:
             raise RuntimeError(
@@ -104,6 +107,34 @@ class Recording:
             )
         self._grids[name] = grid
         return grid
+
+    def check_gradient(self, quantities: Collection[str]) -> None:
+        """Checks that the losses can train the model through its maps.
+
+        Args:
+            quantities (Collection[str]): Names of maps that losses read:
+                ``'map'``, ``'maps'``, ``'stem'``.
+
+        Raises:
+            ValueError: If a map carries no gradient although layers up to it
+                are trained, as inside gradient checkpointing.
+        """
+        names = {
+            'map': [self.tap.module_name],
+            'maps': self.tap.stage_names,
+            'stem': [self.tap.stem_name],
+        }
+        for quantity in sorted(names.keys() & set(quantities)):
+            for name in names[quantity]:
+                tensors = tensors_in(self.outputs[name])
+                carries = any(tensor.requires_grad for tensor in tensors)
+                if not carries and self.tap.trains_before(name):
+                    raise ValueError(
+                        f'{self.tap.key}: the losses read the output of '
+                        f'{name!r} ({quantity}), which carries no gradient, '
+                        'so they would not train this model. '
+                        f'{self.tap.checkpointing_hint()}'
+                    )
 
     @property
     def tapped(self) -> List[Tensor]:
@@ -139,12 +170,12 @@ class Recording:
 
 
 class FeatureTap:
-    """Listens to one module and to the head of a stock recognizer.
+    """Records the output of one module and of the head of a recognizer.
 
     Args:
         recognizer (nn.Module): Has ``backbone`` and ``cls_head``.
-        model_input (Tensor): Any batch that it takes. It is run once,
-            without gradient and in eval mode, to learn the shapes.
+        model_input (Tensor): Any batch that it takes. It is run without
+            gradient and in eval mode to measure the shapes.
         module (str, optional): Name of the module to tap, such as
             ``'backbone.layer3'``. Defaults to the backbone's output or, where
             that is no grid, the last grid inside.
@@ -161,7 +192,7 @@ class FeatureTap:
         shapes (dict): What is recorded -> (C, T, H, W) for ``model_input``:
             ``'map'``, ``'maps'`` (a list), ``'stem'``, ``'clip'``.
         embedding_width (int): D of the embedding.
-        head_input: What the head read in that run, in the model's own form.
+        head_input: Input of the head in that run, in the model's own form.
         num_classes (int): Width of the logits.
 
     Raises:
@@ -182,7 +213,7 @@ class FeatureTap:
         backbone = recognizer.backbone
         backbone_type = type(backbone).__name__
         self.token_layout = TOKEN_LAYOUTS.get(backbone_type, 'b (t h w) c')
-        self.patch_size = first_patch_size(backbone)
+        self.patches = PatchEmbedding.of(backbone)
         shape = ClipShape.of(model_input)
 
         outputs = self._dry_run(model_input, shape)
@@ -194,11 +225,25 @@ class FeatureTap:
                 self._checked('stages', name, outputs) for name in stages
             ]
         self.stem_name = find_stem(recognizer, outputs)
-
         self.overwritten: set = set()
+        self.measure(model_input)
+
+    def measure(self, model_input: Tensor) -> None:
+        """Measures :attr:`shapes` with a batch, unless it was measured so.
+
+        Args:
+            model_input (Tensor): Any batch that the model takes.
+
+        Raises:
+            ValueError: If the model cannot take it, or a tapped module gives
+                no grid for it.
+        """
+        shape = ClipShape.of(model_input)
+        if getattr(self, 'measured_on', None) == shape[1:]:
+            return
         with self.record(model_input, EXTRAS) as recording:
-            self._forward(model_input)
-        # In-place layers behind a module have written into what it gave.
+            self.forward_once(model_input)
+        # In-place layers behind a module have modified its output.
         self.overwritten = recording.overwritten()
         self.shapes: Dict[str, Any] = dict(
             map=tuple(recording.map.shape[1:]),
@@ -211,22 +256,53 @@ class FeatureTap:
         self.head_input = recording.head_input
         if recording.logits.ndim != 2 or len(recording.logits) != shape.batch:
             raise ValueError(
-                f'{key}: the head gives scores of '
+                f'{self.key}: the head returns scores of '
                 f'{tuple(recording.logits.shape)} for {shape.batch} clip(s); '
-                'one vector of class scores a clip is needed.'
+                'one vector of class scores per clip is needed.'
             )
         self.num_classes = recording.logits.shape[1]
+        self.measured_on = shape[1:]
+
+    def trains_before(self, name: str) -> bool:
+        """Returns whether a module or one defined before it is trained."""
+        for other, module in self.recognizer.named_modules():
+            if any(p.requires_grad for p in module.parameters(recurse=False)):
+                return True
+            if other == name:
+                return any(p.requires_grad for p in module.parameters())
+        return False
+
+    def checkpointing_hint(self) -> str:
+        """Returns where gradient checkpointing is on, and what to do."""
+        found = [
+            name
+            for name, module in self.recognizer.named_modules()
+            if any(
+                getattr(module, option, None) is True
+                for option in CHECKPOINTING
+            )
+        ]
+        if not found:
+            return (
+                'Is it computed without gradient? Tap another module '
+                f'({self.key}.tap, {self.key}.stages).'
+            )
+        return (
+            f'Gradient checkpointing is on ({found[0]}): tap a module outside '
+            f'it ({self.key}.tap, {self.key}.stages), or switch it off '
+            f"({self.key}.cfg_options={{'backbone.with_cp': False}})."
+        )
 
     @contextmanager
     def record(
         self, model_input: Tensor, extras: Collection[str] = ()
     ) -> Iterator[Recording]:
-        """Record what the recognizer does inside the ``with`` block.
+        """Records what the recognizer does inside the ``with`` block.
 
         Args:
-            model_input (Tensor): What it will be given.
-            extras (Collection[str]): What to record beside the map, names of
-                :data:`EXTRAS`: each keeps its tensors in memory.
+            model_input (Tensor): The input that it will get.
+            extras (Collection[str]): What to record besides the map, names
+                of :data:`EXTRAS`: each keeps its tensors in memory.
 
         Yields:
             Recording: Filled when the block ends.
@@ -269,8 +345,8 @@ class FeatureTap:
             for handle in handles:
                 handle.remove()
 
-    def _forward(self, model_input: Tensor) -> None:
-        """Once through backbone, neck and head; no side effects."""
+    def forward_once(self, model_input: Tensor) -> None:
+        """Runs backbone, neck and head once, without side effects."""
         recognizer = self.recognizer
         training = {m: m.training for m in recognizer.modules()}
         recognizer.eval()
@@ -278,23 +354,21 @@ class FeatureTap:
             with torch.no_grad():
                 recognizer.extract_feat(model_input, stage='head')
         finally:
-            # one by one: a stock backbone's train() may freeze parts of it
+            # One by one: a stock backbone's train() may freeze parts of it.
             for module, mode in training.items():
                 module.training = mode
 
     def _dry_run(
         self, model_input: Tensor, shape: ClipShape
     ) -> Dict[str, ModuleOutput]:
-        """Every module's output in one forward, in the order of ending."""
+        """Returns every module's output, in the order of completion."""
         outputs: Dict[str, ModuleOutput] = {}
 
         def listen(name):
 
             def on_module(_, __, output):
                 outputs.pop(name, None)
-                grid = as_grid(
-                    output, shape, self.token_layout, self.patch_size
-                )
+                grid = as_grid(output, shape, self.token_layout, self.patches)
                 outputs[name] = ModuleOutput(
                     describe(output),
                     None if grid is None else tuple(grid.shape[1:]),
@@ -308,7 +382,7 @@ class FeatureTap:
             if name
         ]
         try:
-            self._forward(model_input)
+            self.forward_once(model_input)
         finally:
             for handle in handles:
                 handle.remove()
@@ -324,8 +398,9 @@ class FeatureTap:
             return 'backbone'
         blocks = block_names(self.recognizer.backbone)
         if blocks and blocks[-1] in with_grid:
+            self._report_fallback(blocks[-1], outputs)
             return blocks[-1]
-        # The last map before pooling: one position says nothing of place.
+        # The last map before pooling: a single position has no layout.
         modules = dict(self.recognizer.named_modules())
         spatial = [
             name
@@ -339,12 +414,26 @@ class FeatureTap:
                 'backbone',
                 outputs,
             )
+        self._report_fallback(spatial[-1], outputs)
         return spatial[-1]
+
+    def _report_fallback(
+        self, module: str, outputs: Dict[str, ModuleOutput]
+    ) -> None:
+        if 'backbone' not in outputs:  # timm's are not called as a whole
+            return
+        print_log(
+            f"{self.key}: the backbone's output "
+            f'({outputs["backbone"].text}) is no grid, so {module!r} is '
+            f'tapped: (C, T, H, W) = {outputs[module].grid_shape}. '
+            f'{self.key}.tap chooses another module.',
+            'current',
+        )
 
     def _checked(
         self, option: str, module: str, outputs: Dict[str, ModuleOutput]
     ) -> str:
-        """The name, if the module runs and gives a grid."""
+        """Returns the name if the module runs and gives a grid."""
         if module in outputs and outputs[module].grid_shape is not None:
             return module
         problem = (
@@ -371,7 +460,7 @@ class FeatureTap:
 
 
 def names_with_grid(outputs: Dict[str, ModuleOutput]) -> List[str]:
-    """Modules of the backbone that give a grid, in the order of ending."""
+    """Returns the backbone's modules that give a grid, in order."""
     return [
         name
         for name, output in outputs.items()
@@ -380,7 +469,7 @@ def names_with_grid(outputs: Dict[str, ModuleOutput]) -> List[str]:
 
 
 def block_names(backbone: nn.Module) -> List[str]:
-    """Names of the modules in a backbone's list of blocks, if it has one."""
+    """Returns the names in a backbone's list of blocks, if it has one."""
     for path in BLOCK_LISTS:
         try:
             blocks = backbone.get_submodule(path)
@@ -394,11 +483,11 @@ def block_names(backbone: nn.Module) -> List[str]:
 def default_stages(
     backbone: nn.Module, outputs: Dict[str, ModuleOutput]
 ) -> List[str]:
-    """Names of a backbone's stage outputs, shallow to deep.
+    """Returns the names of a backbone's stage outputs, shallow to deep.
 
-    Only modules that hold others count, so a stage is taken after its last
-    activation and before a final LayerNorm, behind which the energy of every
-    token is the same.
+    Only modules with children count, so a stage is taken after its last
+    activation and before a final LayerNorm, which gives every token the same
+    energy.
     """
     order = names_with_grid(outputs)
     names = [name for name in block_names(backbone) if name in order]
@@ -420,10 +509,10 @@ def default_stages(
 def sequence_with_grid(
     module: nn.Module, name: str, outputs: Dict[str, ModuleOutput]
 ) -> List[str]:
-    """The outermost modules below one that give grids.
+    """Returns the outermost modules below one that give grids.
 
-    Containers that are not called themselves, and a lone sequence of layers
-    as other packages' backbones are, are looked into.
+    Descends into containers that are not called themselves, and into a lone
+    sequence of layers, as in the backbones of other packages.
     """
     found = []
     for child_name, child in module.named_children():
@@ -447,10 +536,11 @@ def sequence_with_grid(
 def find_stem(
     recognizer: nn.Module, outputs: Dict[str, ModuleOutput]
 ) -> Optional[str]:
-    """The convolution that reads the clip; of several, that of most frames.
+    """Returns the convolution that reads the clip.
 
-    SlowFast's slow path reads every eighth frame only. None where a model
-    cuts its patches without a convolution.
+    Of several it is the one that reads most frames: SlowFast's slow path
+    reads every eighth frame only. None if a model cuts its patches without a
+    convolution.
     """
     stems = [
         name
@@ -464,7 +554,7 @@ def find_stem(
 
 
 def tensors_in(output: Any) -> List[Tensor]:
-    """All tensors in nested lists and tuples."""
+    """Returns all tensors in nested lists and tuples."""
     if isinstance(output, Tensor):
         return [output]
     if isinstance(output, (list, tuple)):
@@ -473,7 +563,7 @@ def tensors_in(output: Any) -> List[Tensor]:
 
 
 def clone(output: Any) -> Any:
-    """A copy that later in-place layers cannot reach."""
+    """Returns a copy that later in-place layers do not modify."""
     if isinstance(output, Tensor):
         return output.clone()
     if isinstance(output, (list, tuple)):
@@ -482,6 +572,6 @@ def clone(output: Any) -> Any:
 
 
 def describe(output: Any) -> str:
-    """Shapes of a nested output, for messages."""
+    """Describes the shapes of a nested output, for messages."""
     shapes = [tuple(t.shape) for t in tensors_in(output)]
     return f'{type(output).__name__} of {shapes}'

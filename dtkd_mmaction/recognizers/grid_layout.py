@@ -1,12 +1,12 @@
-"""What MMAction2's modules return, read as a (B, C, T, H, W) grid.
+"""Reads the outputs of MMAction2's modules as (B, C, T, H, W) grids.
 
-Backbones give maps, folded maps, token sequences with and without a class
-token, lists of pairs, and sometimes only a vector. This file knows all of
-those shapes, and nothing else does.
+Backbones return maps, folded maps, token sequences with and without a class
+token, lists of pairs, and sometimes only a vector. Only this file knows these
+forms.
 """
 
 import math
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Set, Tuple
 
 import torch
 import torch.nn as nn
@@ -18,10 +18,14 @@ TOKEN_LAYOUTS = {
     'TimeSformer': 'b (h w t) c',
     'UniFormerV2': '(h w) (b t) c',
 }
+# Tokens that may precede the patches: class, distillation, registers.
+MAX_EXTRA_TOKENS = 5
+# How often a hierarchical model halves the plane of its patches.
+MAX_MERGES = 3
 
 
 class ClipShape(NamedTuple):
-    """What a model was given: samples, frames, height and width."""
+    """Shape of a model's input: samples, frames, height and width."""
 
     batch: int
     frames: int
@@ -30,29 +34,63 @@ class ClipShape(NamedTuple):
 
     @classmethod
     def of(cls, model_input: Tensor) -> 'ClipShape':
-        """Of (B, 1, 3, T, H, W) or, for a 2-D recognizer, (B, T, 3, H, W)."""
+        """Reads the shape of (B, 1, 3, T, H, W) or (B, T, 3, H, W)."""
         height, width = model_input.shape[-2:]
         frames = model_input.shape[1 if model_input.ndim == 5 else 3]
         return cls(len(model_input), frames, height, width)
 
 
-def first_patch_size(backbone: nn.Module) -> Tuple[int, int]:
-    """Height and width of the patches of the first strided convolution."""
-    for module in backbone.modules():
-        if (
-            isinstance(module, (nn.Conv2d, nn.Conv3d))
-            and module.stride[-1] > 1
-        ):
-            return module.stride[-2:]
-    return (1, 1)
+class PatchEmbedding(NamedTuple):
+    """The convolution that cuts a clip into tokens, each of (T, H, W).
+
+    Attributes:
+        kernel (tuple[int, int, int]): Size of a patch.
+        stride (tuple[int, int, int]): Distance of the patches.
+        padding (tuple[int, int, int]): Padding on each side.
+    """
+
+    kernel: Tuple[int, int, int]
+    stride: Tuple[int, int, int]
+    padding: Tuple[int, int, int] = (0, 0, 0)
+
+    @classmethod
+    def of(cls, backbone: nn.Module) -> 'PatchEmbedding':
+        """Finds the first strided convolution; without one, single pixels."""
+        for module in backbone.modules():
+            if (
+                isinstance(module, (nn.Conv2d, nn.Conv3d))
+                and module.stride[-1] > 1
+            ):
+                padding = module.padding
+                if isinstance(padding, str):  # 'valid'; 'same' takes stride 1
+                    padding = (0,) * len(module.kernel_size)
+                time = len(module.kernel_size) == 2  # a frame at a time
+                return cls(
+                    (1,) * time + tuple(module.kernel_size),
+                    (1,) * time + tuple(module.stride),
+                    (0,) * time + tuple(padding),
+                )
+        return cls((1, 1, 1), (1, 1, 1))
+
+    def grid(self, clip: ClipShape) -> Tuple[int, int, int]:
+        """Returns (T, H, W) of the tokens of a clip."""
+        return tuple(
+            (size + 2 * padding - kernel) // stride + 1
+            for size, kernel, stride, padding in zip(clip[1:], *self)
+        )
 
 
 def same_aspect(height: int, width: int, clip: ClipShape) -> bool:
-    """Whether a plane can be the clip's, shrunk and rounded."""
+    """Returns whether a plane can be the clip's, shrunk and rounded.
+
+    Rounding moves each side by less than one cell, so ``h * W`` and
+    ``w * H`` differ by at most the longer side.
+    """
     return (
         height <= clip.height
         and width <= clip.width
-        and abs(height * clip.width / clip.height - width) <= 1
+        and abs(height * clip.width - width * clip.height)
+        <= max(clip.height, clip.width)
     )
 
 
@@ -60,16 +98,16 @@ def as_grid(
     output: Any,
     clip: ClipShape,
     token_layout: str,
-    patch_size: Tuple[int, int],
+    patches: PatchEmbedding,
 ) -> Optional[Tensor]:
-    """A module's output as (B, C, T, H, W), or None if it is no grid.
+    """Converts a module's output to (B, C, T, H, W); None if it is no grid.
 
     Args:
         output: A tensor or nested lists of them. Of several grids the widest
             counts: SlowFast's slow path, the deepest stage, MViT's patches.
-        clip (ClipShape): What the model was given.
-        token_layout (str): How tokens lie in a 3-D tensor.
-        patch_size (tuple[int, int]): Of the model's patch embedding.
+        clip (ClipShape): Shape of the model's input.
+        token_layout (str): Order of the tokens in a 3-D tensor.
+        patches (PatchEmbedding): The model's patch embedding.
     """
     if isinstance(output, (list, tuple)):
         if is_tokens_with_size(output):
@@ -78,13 +116,14 @@ def as_grid(
             return rearrange(
                 tokens, 'b (t h w) c -> b c t h w', t=frames, h=height
             )
-        grids = [as_grid(x, clip, token_layout, patch_size) for x in output]
+        grids = [as_grid(x, clip, token_layout, patches) for x in output]
         grids = [grid for grid in grids if grid is not None]
         return max(grids, key=lambda grid: grid.shape[1], default=None)
     if not isinstance(output, Tensor) or not output.is_floating_point():
         return None
     if output.ndim == 5 and len(output) == clip.batch:
-        if same_aspect(*output.shape[3:], clip):
+        frames = output.shape[2]
+        if frames <= clip.frames and same_aspect(*output.shape[3:], clip):
             return output
         if same_aspect(*output.shape[2:4], clip):
             return output.movedim(-1, 1)  # (B, T, H, W, C)
@@ -95,12 +134,12 @@ def as_grid(
             output = output.movedim(-1, 1)  # (B * T, H, W, C)
         return rearrange(output, '(b t) c h w -> b c t h w', b=clip.batch)
     if output.ndim == 3:
-        return tokens_as_grid(output, clip, token_layout, patch_size)
+        return tokens_as_grid(output, clip, token_layout, patches)
     return None
 
 
 def is_tokens_with_size(output: Any) -> bool:
-    """Whether it is what an MViT block returns: tokens and their (T, H, W)."""
+    """Returns whether an MViT block made it: tokens and their (T, H, W)."""
     return (
         len(output) == 2
         and isinstance(output[0], Tensor)
@@ -113,49 +152,64 @@ def is_tokens_with_size(output: Any) -> bool:
 
 
 def tokens_as_grid(
-    tokens: Tensor, clip: ClipShape, layout: str, patch_size: Tuple[int, int]
+    tokens: Tensor, clip: ClipShape, layout: str, patches: PatchEmbedding
 ) -> Optional[Tensor]:
-    """A token sequence as (B, C, T, H, W), or None if it does not fit.
+    """Converts a token sequence to (B, C, T, H, W); None if it does not fit.
 
-    The plane is the input over the patch size, halved as often as a
-    hierarchical model merges patches; leading tokens that do not fit in
-    (class, distillation, registers) are dropped.
+    The number of frames follows from the patch embedding. The plane is that
+    of the patch embedding, halved as often as a hierarchical model merges
+    patches. Leading tokens that do not fit in (class, distillation,
+    registers) are dropped. A length that fits several planes is refused.
     """
     if layout == '(h w) (b t) c':
         tokens, layout = tokens.transpose(0, 1), 'b (t h w) c'
     samples, length, _ = tokens.shape
     if samples % clip.batch:
         return None
-    folded = samples // clip.batch  # frames that lie in the batch dimension
-    for shrink in (1, 2, 4, 8):
-        height = clip.height // patch_size[0] // shrink
-        width = clip.width // patch_size[1] // shrink
-        if height * width == 0:
-            return None
-        frames = length // (height * width) if folded == 1 else 1
-        extra = length - frames * height * width
-        if 1 <= frames <= clip.frames and 0 <= extra <= 5:
-            grid = rearrange(
-                tokens[:, extra:],
-                f'{layout} -> b c t h w',
-                t=frames,
-                h=height,
-                w=width,
-            )
-            return rearrange(
-                grid, '(b f) c t h w -> b c (f t) h w', b=clip.batch
-            )
-    return None
+    frames, height, width = patches.grid(clip)
+    if samples > clip.batch:  # the frames lie in the batch dimension
+        frames = 1
+    extras = {
+        plane: length - frames * math.prod(plane)
+        for plane in merged_planes(height, width)
+    }
+    extras = {p: n for p, n in extras.items() if 0 <= n <= MAX_EXTRA_TOKENS}
+    fewest = min(extras.values(), default=None)
+    planes = [plane for plane, extra in extras.items() if extra == fewest]
+    if len(planes) != 1:
+        return None
+    grid = rearrange(
+        tokens[:, fewest:],
+        f'{layout} -> b c t h w',
+        t=frames,
+        h=planes[0][0],
+        w=planes[0][1],
+    )
+    return rearrange(grid, '(b f) c t h w -> b c (f t) h w', b=clip.batch)
+
+
+def merged_planes(height: int, width: int) -> Set[Tuple[int, int]]:
+    """Returns the planes after 0 to :data:`MAX_MERGES` halvings.
+
+    An odd side is rounded down by some models and up by others.
+    """
+    planes = {(height, width)}
+    down = up = (height, width)
+    for _ in range(MAX_MERGES):
+        down = tuple(side // 2 for side in down)
+        up = tuple(-(-side // 2) for side in up)
+        planes |= {down, up}
+    return {plane for plane in planes if math.prod(plane)}
 
 
 def as_embedding(head_input: Any, batch: int) -> Tensor:
-    """What a stock head reads, pooled as the head pools it, to (B, D).
+    """Pools the input of a stock head, as the head does, to (B, D).
 
     Args:
-        head_input: MViT's list of ``[patches, cls]``: the class token;
-            several maps (SlowFast): their averages side by side; a map or a
-            sequence: its average; a vector: itself. Frames that lie in the
-            batch dimension are averaged.
+        head_input: Of MViT's list of ``[patches, cls]`` the class token is
+            taken; several maps (SlowFast) are averaged and concatenated; a
+            map or a sequence is averaged; a vector stays. Frames that lie in
+            the batch dimension are averaged.
         batch (int): B.
     """
     if isinstance(head_input, (list, tuple)):

@@ -8,6 +8,7 @@ like.
 import copy
 import glob
 import inspect
+import logging
 from typing import Any, Dict, Optional, Union
 
 import torch.nn as nn
@@ -20,6 +21,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 from ..heads.verb_noun_head import VerbNounHead, accept_stock_head
+from .weight_match import match_weights
 
 # What a stock model's parts call the weights that they download.
 NO_PRETRAINING = dict(
@@ -196,16 +198,24 @@ def find_checkpoint(path: str) -> str:
     return matches[0]
 
 
-def load_weights(model: nn.Module, path: str, key: str) -> None:
-    """Load a checkpoint and say how much of it fitted.
+def load_weights(
+    model: nn.Module, path: str, key: str, whole: bool = False
+) -> None:
+    """Loads a checkpoint and logs how much of it matched.
+
+    A teacher's checkpoint must match wholly: random weights or those of
+    another architecture teach nothing. A model that trains may start without
+    its head (other classes, or a pre-training without one); anything else
+    that is missing is a warning, and an error if it is most of the model.
 
     Args:
         model (nn.Module): A stock recognizer.
         path (str): A path, a URL or a pattern (:func:`find_checkpoint`).
         key (str): Where the config has the spec, for messages.
+        whole (bool): Whether every weight must match. Defaults to False.
 
     Raises:
-        ValueError: If it cannot be read or nothing in it fits the model.
+        ValueError: If it cannot be read or does not fit the model.
     """
     try:
         checkpoint = CheckpointLoader.load_checkpoint(
@@ -218,45 +228,29 @@ def load_weights(model: nn.Module, path: str, key: str) -> None:
     offered = checkpoint_state_dict(checkpoint)
     if isinstance(model.cls_head, VerbNounHead):
         accept_stock_head(offered, 'cls_head.')
-    # BatchNorm's step counters are alike in all models and say nothing.
-    wanted = {
-        name: value
-        for name, value in model.state_dict().items()
-        if not name.endswith('num_batches_tracked')
-    }
-    fitting = {
-        name: value
-        for name, value in offered.items()
-        if name in wanted
-        and getattr(value, 'shape', None) == wanted[name].shape
-    }
-    missing = [name for name in wanted if name not in fitting]
+    match = match_weights(model, offered)
     report = (
-        f'{key}.checkpoint={path!r}: {len(fitting)} of the '
-        f"model's {len(wanted)} tensors matched, {len(missing)} missing"
+        f"{key}.checkpoint={path!r}: {len(match.fitting)} of the model's "
+        f'{match.wanted} tensors matched'
     )
-    if not fitting:
-        hint = (
-            'It is a checkpoint of a distiller: export its student with '
-            'tools/export_student.py.'
-            if any(name.startswith('student.') for name in offered)
-            else 'Is it a checkpoint of the model that `cfg` names?'
-        )
-        raise ValueError(
-            f'{report}. The file holds {len(offered)} tensors '
-            f'such as {list(offered)[:3]}, the model such as '
-            f'{list(wanted)[:3]}. {hint}'
-        )
-    model.load_state_dict(fitting, strict=False)
-    if missing:
-        print_log(
-            f'{report} (kept as initialised): {missing[:8]}'
-            f'{" ..." if len(missing) > 8 else ""}',
-            'current',
-            level=30,
-        )
-    else:
-        print_log(report, 'current')
+    problem = match.problem_of_teacher() if whole else match.problem()
+    if problem:
+        if any(name.startswith('student.') for name in offered):
+            hint = (
+                'It is a checkpoint of a distiller: export its student with '
+                'tools/export_student.py.'
+            )
+        else:
+            hint = 'Is it a checkpoint of the model that `cfg` names?'
+            hint += ' checkpoint=None asks for random weights.' * whole
+        raise ValueError(f'{report}. {problem} {hint}')
+    model.load_state_dict(match.fitting, strict=False)
+    warnings = match.warnings()
+    print_log(
+        '. '.join([report, *warnings]),
+        'current',
+        level=logging.WARNING if warnings else logging.INFO,
+    )
 
 
 def build_recognizer(config: Config, key: str) -> nn.Module:

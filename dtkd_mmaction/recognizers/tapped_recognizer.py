@@ -5,9 +5,11 @@ from typing import Optional, Tuple
 import torch
 import torch.nn as nn
 from mmaction.models import Recognizer2D
+from torch import Tensor
 
 from .clip_view import ClipView, model_inputs
 from .feature_tap import FeatureTap
+from .grid_layout import ClipShape
 from .model_spec import (
     build_recognizer,
     check_spec,
@@ -16,6 +18,9 @@ from .model_spec import (
     set_num_classes,
     stock_clip,
 )
+
+# What stock models raise for a clip that they cannot take.
+SHAPE_ERRORS = (RuntimeError, AssertionError, IndexError, KeyError)
 
 
 def build_tapped(
@@ -62,7 +67,7 @@ def build_tapped(
         tap = FeatureTap(
             recognizer, inputs, spec.get('tap'), key, spec.get('stages')
         )
-    except (RuntimeError, AssertionError, IndexError, KeyError) as error:
+    except SHAPE_ERRORS as error:
         stock = stock_clip(config)
         raise ValueError(
             f'{key}: {type(recognizer.backbone).__name__} cannot take a view '
@@ -72,3 +77,31 @@ def build_tapped(
             'model was built for.'
         ) from error
     return recognizer, view, tap
+
+
+def fit_tap(
+    recognizer: nn.Module, view: ClipView, tap: FeatureTap, clips: Tensor
+) -> None:
+    """Measures a tap with the clips that a training shows to its model.
+
+    Args:
+        recognizer (nn.Module): The stock model.
+        view (ClipView): Its view.
+        tap (FeatureTap): Its tap, measured before with the clips of the
+            stock config or of the view.
+        clips (Tensor): (B, 1, 3, T, H, W), raw.
+
+    Raises:
+        ValueError: If the model cannot take them.
+    """
+    inputs = model_inputs(recognizer, view, clips)
+    try:
+        tap.measure(inputs)
+    except SHAPE_ERRORS as error:
+        frames, height, width = ClipShape.of(inputs)[1:]
+        raise ValueError(
+            f'{tap.key}: {type(recognizer.backbone).__name__} cannot take '
+            f'{frames} frames of {height}x{width}, the clips of '
+            f'train_pipeline ({error}). Set {tap.key}.view to what the model '
+            'was built for.'
+        ) from error

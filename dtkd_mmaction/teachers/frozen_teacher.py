@@ -94,7 +94,9 @@ class FrozenTeacher(nn.Module):
                 level=30,
             )
         else:
-            load_weights(self.recognizer, self.spec['checkpoint'], self.key)
+            load_weights(
+                self.recognizer, self.spec['checkpoint'], self.key, whole=True
+            )
 
     def apply_speedups(self) -> None:
         """Makes the teacher faster. Call it after the weights are loaded.

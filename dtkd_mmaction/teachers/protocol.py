@@ -22,6 +22,12 @@ class ModelWithTeachers(Protocol):
     def teachers(self) -> Dict[str, FrozenTeacher]:
         """Teachers by short name, built at first use."""
 
+    def has_open_view(self) -> bool:
+        """Returns whether a model's clips depend on the data."""
+
+    def fit_taps(self, clips: Tensor) -> None:
+        """Measures models without a view with the clips of the training."""
+
     def run_teachers(self, clips: Tensor) -> Dict[str, Recording]:
         """Runs the teachers that the losses read."""
 

@@ -85,6 +85,9 @@ class TeacherCacheWriter:
         self.distiller = distiller
         self.dataset = dataset
         self.folder = folder
+        if distiller.has_open_view():
+            sample = pseudo_collate([dataset[0, 0]])
+            distiller.fit_taps(distiller.data_preprocessor(sample)['inputs'])
         self.layout = RecordLayout(distiller, maps, dtype, also)
         kept = self._kept_manifest()
         self.manifest = self._make_manifest(

@@ -62,6 +62,27 @@ def test_any_pair(student, teacher):
     assert predicted[0].pred_score.shape == (NUM_CLASSES,)
 
 
+def tiny_movinet():
+    cfg = tiny_x3d()
+    cfg['backbone'] = dict(type='MoViNet', arch='a0')
+    cfg['cls_head'] = dict(
+        type='MoViNetHead', in_channels=480, num_classes=NUM_CLASSES
+    )
+    return cfg
+
+
+@pytest.mark.parametrize(
+    'teacher, signed',
+    [(tiny_x3d, False), (tiny_tsn, False)]
+    + [(tiny_mvit, True), (tiny_movinet, True)],
+)
+def test_the_sign_of_the_features_is_read_off_the_layers(teacher, signed):
+    """MoViNet ends in a hard swish, whose sign a black clip hides."""
+    projector = build(tiny_x3d(), teacher()).student.cls_head.projector
+    last = [m for m in projector.modules() if not list(m.children())][-1]
+    assert isinstance(last, torch.nn.Conv3d if signed else torch.nn.ReLU)
+
+
 @pytest.mark.parametrize('teacher', [tiny_x3d, tiny_mvit, tiny_tsn])
 def test_a_perfect_projector_is_as_good_as_the_teacher(teacher):
     """The notes' self-check: proj output = F_t gives the teacher's logits."""

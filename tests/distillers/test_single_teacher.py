@@ -204,6 +204,128 @@ class TestLosses:
         total.backward()
 
 
+@MODELS.register_module()
+class SizedLoss(nn.Module):
+    """Has a state that depends on channels and an option on the plane."""
+
+    def __init__(self, student_shape, teacher_shape) -> None:
+        super().__init__()
+        self.layer = nn.Linear(student_shape[0], teacher_shape[0])
+        self.sizes = student_shape[1:], teacher_shape[1:]
+
+    def forward(self, student_map, teacher_map):
+        assert self.sizes == (student_map.shape[2:], teacher_map.shape[2:])
+        pooled = self.layer(student_map.mean(dim=(2, 3, 4)))
+        return (pooled - teacher_map.mean(dim=(2, 3, 4))).square().mean()
+
+
+@MODELS.register_module()
+class TableLoss(nn.Module):
+    """Has one weight per position of the student's map."""
+
+    def __init__(self, student_shape) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.ones(student_shape[1:]))
+
+    def forward(self, student_map):
+        return (student_map * self.table).mean()
+
+
+class TestWithoutView:
+    """A model without a view sees the clips of train_pipeline as they are."""
+
+    SPECS = dict(
+        student=dict(cfg=tiny_x3d()),
+        teacher=dict(cfg=tiny_x3d(16), checkpoint=None),
+    )
+
+    def test_shapes_are_those_of_the_clips(self):
+        """The stock clip of an inline model is 16 x 224 x 224."""
+        distiller = build(
+            losses=dict(sized=dict(type='SizedLoss')), **self.SPECS
+        )
+        parameters = dict(distiller.named_parameters())
+        state = torch.random.get_rng_state()
+        losses = losses_of(distiller)
+        assert torch.equal(torch.random.get_rng_state(), state)
+        assert distiller.losses.losses['sized'].sizes == (
+            (FRAMES, 2, 2),
+            (FRAMES, 2, 2),
+        )
+        for tap in (
+            distiller.student_tap,
+            distiller.teachers['teacher'].tap,
+        ):
+            assert tap.shapes['clip'] == (3, FRAMES, 48, 48)
+            assert tap.shapes['map'][1:] == (FRAMES, 2, 2)
+        # The optimizer holds the parameters that it was given.
+        for name, parameter in distiller.named_parameters():
+            assert parameter is parameters[name]
+        losses['loss_sized'].backward()
+        assert parameters['losses.losses.sized.layer.weight'].grad is not None
+
+    def test_weights_that_depend_on_the_clips_are_refused(self):
+        distiller = build(
+            losses=dict(table=dict(type='TableLoss')), **self.SPECS
+        )
+        with pytest.raises(
+            ValueError,
+            match=r'losses\.table: TableLoss.*\(144, 16, 7, 7\) and is '
+            r'\(144, 4, 2, 2\).*view',
+        ):
+            losses_of(distiller)
+
+    def test_a_view_settles_it(self):
+        view = dict(frames=FRAMES, size=48)
+        losses = losses_of(
+            build(
+                losses=dict(table=dict(type='TableLoss')),
+                student=dict(cfg=tiny_x3d(), view=view),
+            )
+        )
+        assert losses['loss_table'].isfinite()
+
+    def test_clips_that_a_model_cannot_take(self):
+        cfg = tiny_mvit()
+        cfg['backbone'] = dict(
+            type='VisionTransformer', embed_dims=24, depth=1, num_heads=2
+        )
+        cfg['cls_head'] = dict(
+            type='TimeSformerHead', in_channels=24, num_classes=NUM_CLASSES
+        )
+        distiller = build(student=dict(cfg=cfg))
+        with pytest.raises(
+            ValueError,
+            match=r'model\.student: VisionTransformer cannot take 4 frames '
+            r'of 48x48.*model\.student\.view',
+        ):
+            losses_of(distiller)
+
+
+class TestGradientCheckpointing:
+    """See also TestGradientCheckpointing of the tap."""
+
+    AT = dict(at=dict(type='ATLoss'))
+
+    def student(self, **options):
+        cfg = tiny_x3d()
+        cfg['backbone']['with_cp'] = True
+        view = dict(frames=FRAMES, size=SIZE)
+        return dict(cfg=cfg, view=view, **options)
+
+    def test_a_stage_inside_is_refused_before_the_first_step(self):
+        distiller = build(
+            student=self.student(stages=['backbone.layer2.0.conv1']),
+            losses=self.AT,
+        )
+        with pytest.raises(ValueError, match=r"layer2\.0\.conv1'.*with_cp"):
+            losses_of(distiller)
+
+    def test_stages_outside_train_the_student(self):
+        losses = losses_of(build(student=self.student(), losses=self.AT))
+        assert losses['loss_at'].requires_grad
+
+
 class TestBesideDualTeacher:
     def test_from_either_teacher(self):
         torch.manual_seed(0)
@@ -297,6 +419,23 @@ class TestBuilding:
             TypeError, match="arguments .'student_gradients'.; there are"
         ):
             build(losses=dict(curious=dict(type='CuriousLoss')))
+
+    @pytest.mark.parametrize('name', ['my_loss', 'loss', 'losses'])
+    def test_names_that_mmengine_would_add_up(self, name):
+        with pytest.raises(ValueError, match=f'losses.{name}.*total loss'):
+            build(losses={name: dict(type='KDLoss')})
+
+    def test_monitors_that_mmengine_would_add_up(self):
+
+        @MODELS.register_module(force=True)
+        class LoudLoss(nn.Module):
+            monitors = dict(loss_before=torch.tensor(3.0))
+
+            def forward(self, student_logits):
+                return student_logits.sum()
+
+        with pytest.raises(ValueError, match="loud.*'loss_before'"):
+            losses_of(build(losses=dict(loud=dict(type='LoudLoss'))))
 
     def test_missing_sample_ids(self):
         distiller = build(losses=dict(every=dict(type='EveryArgumentLoss')))

@@ -6,9 +6,11 @@ import pytest
 import torch
 import torch.distributed as torch_dist
 import torch.multiprocessing as mp
+import torch.utils._pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dtkd_mmaction.losses import RKDLoss, rkd_angle_loss, rkd_distance_loss
-from dtkd_mmaction.losses.rkd import PAIRS, pairwise_distances
+from dtkd_mmaction.losses.rkd import PAIRS, PairDistances
 
 FUNCTIONS = [rkd_distance_loss, rkd_angle_loss]
 # methods.md B8
@@ -159,14 +161,23 @@ def test_large_mean_keeps_its_digits():
     """Pooled post-ReLU features, 10 +- 0.001: Gram distances lose them."""
     torch.manual_seed(0)
     features = 10 + 0.001 * torch.randn(4, 2048)
-    off_diagonal = ~torch.eye(4, dtype=torch.bool)
-    exact = torch.cdist(features.double(), features.double())[off_diagonal]
+    features.requires_grad_()
+    exact_features = features.detach().double().requires_grad_()
+    exact = torch.pdist(exact_features)
     assert 0.06 < exact.min() and exact.max() < 0.07
-    value = pairwise_distances(features)[off_diagonal]
+    value = PairDistances.apply(features)
     assert torch.allclose(value.double(), exact, rtol=1e-4)
+    weights = torch.arange(1.0, 7)
+    (value * weights).sum().backward()
+    (exact * weights).sum().backward()
+    assert torch.allclose(
+        features.grad.double(), exact_features.grad, rtol=1e-3, atol=1e-4
+    )
+    features = features.detach()
     squares = features.square().sum(1)
     gram = squares + squares[:, None] - 2 * features @ features.t()
-    gram = gram.clamp(min=1e-12).sqrt()[off_diagonal]
+    rows, columns = torch.triu_indices(4, 4, 1)
+    gram = gram.clamp(min=1e-12).sqrt()[rows, columns]
     assert not torch.allclose(gram.double(), exact, rtol=0.5)
 
 
@@ -225,6 +236,59 @@ def test_strided_embeddings():
         RKDLoss()(student.t().contiguous().t(), teacher),
         RKDLoss()(student, teacher),
     )
+
+
+# ---------------------------------------------------------------------------
+# Memory.
+
+
+@pytest.mark.parametrize('pairs', PAIRS)
+@pytest.mark.parametrize('vertices', [1, 2, 5])
+def test_angles_in_groups_are_those_at_once(pairs, vertices):
+    student, teacher = embeddings(7, 5, 9)
+    student.requires_grad_()
+    at_once = rkd_angle_loss(student, teacher, pairs)
+    (expected,) = torch.autograd.grad(at_once, student)
+    elements = vertices * 7 * 9
+    grouped = rkd_angle_loss(student, teacher, pairs, elements)
+    (gradient,) = torch.autograd.grad(grouped, student)
+    assert torch.allclose(grouped, at_once, rtol=1e-12)
+    assert torch.allclose(gradient, expected, rtol=1e-10, atol=1e-14)
+
+
+def largest_tensors(function, *arguments):
+    """Elements of the largest result of any operation, backward included."""
+
+    class Largest(TorchDispatchMode):
+        found = 0
+
+        def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+            result = op(*args, **(kwargs or {}))
+            for tensor in pytree.tree_leaves(result):
+                if isinstance(tensor, torch.Tensor):
+                    self.found = max(self.found, tensor.numel())
+            return result
+
+    with Largest() as largest:
+        function(*arguments).backward()
+    return largest.found
+
+
+def test_no_tensor_has_all_differences():
+    """(B, B, D) is what the relations of a large global batch must not take.
+
+    The kernel of PyTorch's own backward pass takes it inside, on a GPU.
+    """
+    batch, width = 48, 256
+    student = torch.randn(batch, width, requires_grad=True)
+    teacher = torch.randn(batch, width)
+    assert largest_tensors(rkd_distance_loss, student, teacher) <= (
+        batch * width
+    )
+    limit = 4 * batch * width
+    assert largest_tensors(
+        rkd_angle_loss, student, teacher, 'distinct', limit
+    ) <= max(limit, 4 * batch * batch)
 
 
 # ---------------------------------------------------------------------------

@@ -76,7 +76,10 @@ def distiller(**overrides):
             cfg=two_questions(tiny_x3d(16)), checkpoint=None, view=view
         ),
     )
-    return MODELS.build(tiny_distiller(**{**specs, **overrides})).eval()
+    plain = dict(teacher_trust=False, max_gradient_ratio=0)
+    return MODELS.build(
+        tiny_distiller(**{**plain, **specs, **overrides})
+    ).eval()
 
 
 def losses_and_logits(model):

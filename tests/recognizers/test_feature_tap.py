@@ -1,5 +1,7 @@
 """Each shape that a backbone gives, against the same map by another way."""
 
+import math
+
 import pytest
 import torch
 import torch.nn as nn
@@ -16,8 +18,10 @@ from tiny_models import (
 from dtkd_mmaction.distillers import FeatureTap
 from dtkd_mmaction.recognizers.grid_layout import (
     ClipShape,
+    PatchEmbedding,
     as_embedding,
     as_grid,
+    same_aspect,
 )
 from dtkd_mmaction.recognizers.model_spec import build_recognizer, load_config
 
@@ -369,12 +373,122 @@ class TestEmbedding:
         assert torch.equal(as_embedding(tokens, BATCH), tokens.mean(dim=1))
 
 
+TUBELETS = PatchEmbedding((2, 16, 16), (2, 16, 16))
+
+
+class TestInsideMViT:
+    """Tokens without their size, as the layers of a block return them."""
+
+    def outputs(self, size=(64, 64), frames=8):
+        cfg = tiny_mvit()
+        cfg['backbone']['spatial_size'] = size[0]
+        cfg['backbone']['temporal_size'] = frames
+        recognizer = build(cfg)
+        clips = torch.randn(1, 1, 3, frames, *size)
+        tap = FeatureTap(recognizer, clips)
+        return recognizer, clips, tap._dry_run(clips, ClipShape.of(clips))
+
+    @pytest.mark.parametrize('size', [(64, 64), (64, 112), (60, 60)])
+    def test_every_layer_of_a_block_has_its_grid(self, size):
+        _, _, outputs = self.outputs(size)
+        for block, layers in (
+            ('backbone.blocks.0', ['norm1', 'attn.qkv', 'attn.proj', 'norm2']),
+            ('backbone.blocks.1', ['attn.proj', 'norm2', 'mlp', 'mlp.fc1']),
+        ):
+            grid = outputs[block].grid_shape[1:]
+            assert grid[0] == 4  # the patch embedding halves the frames
+            for layer in layers:
+                found = outputs[f'{block}.{layer}'].grid_shape
+                assert found is not None, (block, layer)
+                assert found[1:] == grid, (block, layer)
+
+    def test_a_deep_grid_is_not_one_of_few_frames(self):
+        """4 * 4 * 4 tokens are not one frame of 8 * 8."""
+        recognizer, clips, outputs = self.outputs()
+        name = 'backbone.blocks.1.norm2'
+        assert outputs[name].text == 'Tensor of [(1, 257, 32)]'
+        assert outputs[name].grid_shape == (32, 4, 8, 8)
+        tap = FeatureTap(recognizer, clips, name)
+        with tap.record(clips) as recording, torch.no_grad():
+            recognizer.extract_feat(clips, stage='head')
+        tokens = output_of(recognizer, name, clips)
+        expected = rearrange(
+            tokens[:, 1:], 'b (t h w) c -> b c t h w', t=4, h=8
+        )
+        assert torch.equal(recording.map, expected)
+
+
+class TestAspect:
+    """A map of any of the usual strides is recognised, up to its rounding."""
+
+    @pytest.mark.parametrize(
+        'height, width',
+        [(224, 224), (360, 640), (640, 360), (360, 840), (180, 540)]
+        + [(240, 320), (270, 480), (182, 182), (100, 300), (300, 100)],
+    )
+    @pytest.mark.parametrize('stride', [2, 4, 8, 16, 32])
+    def test_of_strided_maps(self, height, width, stride):
+        clip = ClipShape(1, 4, height, width)
+        for rounded in (math.floor, math.ceil):
+            plane = [max(1, rounded(s / stride)) for s in (height, width)]
+            assert same_aspect(*plane, clip), plane
+
+    @pytest.mark.parametrize('plane', [(7, 9), (12, 30), (6, 3), (40, 23)])
+    def test_of_what_is_no_map(self, plane):
+        assert not same_aspect(*plane, ClipShape(1, 4, 360, 640))
+
+    def test_a_landscape_clip_keeps_the_backbones_output(self):
+        recognizer = build(tiny_tsn())
+        tap = FeatureTap(recognizer, torch.zeros(1, 2, 3, 90, 160))
+        assert tap.module_name == 'backbone'
+        assert tap.shapes['map'] == (512, 2, 3, 5)
+
+    def test_a_fall_back_is_logged(self, logged):
+        recognizer = build(tiny_video_mae())
+        tap = FeatureTap(recognizer, clips_for(recognizer), key='model.vit')
+        said = logged()
+        assert "model.vit: the backbone's output" in said
+        assert repr(tap.module_name) in said and 'model.vit.tap' in said
+
+
+class TestGradientCheckpointing:
+    def record(self, module, frozen=False, with_cp=True):
+        cfg = tiny_x3d()
+        cfg['backbone']['with_cp'] = with_cp
+        recognizer = build(cfg).train()
+        clips = clips_for(recognizer)
+        tap = FeatureTap(recognizer, clips[:1], module, 'model.student')
+        if frozen:
+            recognizer.backbone.requires_grad_(False)
+        with tap.record(clips) as recording:
+            recognizer.extract_feat(clips, stage='head')
+        return recording
+
+    def test_a_map_inside_is_refused(self):
+        recording = self.record('backbone.layer3.0.conv1')
+        with pytest.raises(
+            ValueError,
+            match=r"model\.student: .*'backbone\.layer3\.0\.conv1'.*no "
+            r'gradient.*checkpointing is on \(backbone',
+        ):
+            recording.check_gradient(['map'])
+        recording.check_gradient(['embedding'])  # the losses read no map
+
+    def test_a_map_outside_is_accepted(self):
+        self.record('backbone.layer3').check_gradient(['map'])
+
+    def test_a_frozen_backbone_is_the_users_choice(self):
+        recording = self.record('backbone.layer3', True, with_cp=False)
+        assert not recording.map.requires_grad
+        recording.check_gradient(['map'])
+
+
 class TestTokens:
     clip = ClipShape(batch=2, frames=4, height=32, width=48)
     cells = torch.arange(2 * 2 * 2 * 3.0).view(2, 1, 2, 2, 3)  # B C T H W
 
     def as_grid(self, tokens, layout='b (t h w) c'):
-        return as_grid(tokens, self.clip, layout, (16, 16))
+        return as_grid(tokens, self.clip, layout, TUBELETS)
 
     @pytest.mark.parametrize('extra', [0, 1, 2])
     def test_leading_tokens_are_dropped(self, extra):
@@ -392,6 +506,25 @@ class TestTokens:
     def test_frames_in_the_batch(self):
         tokens = rearrange(self.cells, 'b c t h w -> (b t) (h w) c')
         assert torch.equal(self.as_grid(tokens), self.cells)
+
+    def test_the_frames_are_those_of_the_patch_embedding(self):
+        """8 tokens are 2 frames of 2 x 2, not 4 of 1 x 2."""
+        clip = ClipShape(batch=1, frames=4, height=32, width=32)
+        tokens = torch.arange(8.0).view(1, 8, 1)
+        grid = as_grid(tokens, clip, 'b (t h w) c', TUBELETS)
+        assert grid.shape == (1, 1, 2, 2, 2)
+
+    def test_a_length_that_fits_two_planes_is_refused(self):
+        """Halved, 3 x 5 is 1 x 2 or 2 x 3: 7 tokens fit neither well."""
+        clip = ClipShape(batch=1, frames=1, height=9, width=15)
+        pixels = PatchEmbedding((1, 3, 3), (1, 3, 3))
+        lengths = {3 * 5: (3, 5), 2 * 3: (2, 3), 1 * 2: (1, 2), 12: None}
+        for length, plane in lengths.items():
+            grid = as_grid(
+                torch.zeros(1, length, 1), clip, 'b (t h w) c', pixels
+            )
+            found = None if grid is None else tuple(grid.shape[3:])
+            assert found == plane, length
 
     @pytest.mark.parametrize(
         'output',

@@ -212,11 +212,92 @@ class TestLoadWeights:
         with pytest.raises(ValueError, match='tools/export_student.py'):
             load_weights(build(), str(tmp_path / 'a.pth'), KEY)
 
-    def test_partial_match_warns(self, tmp_path, logged):
+    def test_other_classes_of_a_student_warn(self, tmp_path, logged):
+        """A student may start from a checkpoint of another data set."""
         state = build().state_dict()
         state['cls_head.fc2.weight'] = torch.zeros(400, 2048)
         torch.save(state, tmp_path / 'a.pth')
         load_weights(build(), str(tmp_path / 'a.pth'), KEY)
         said = logged()
-        assert 'WARNING' in said and '1 missing' in said
-        assert 'cls_head.fc2.weight' in said
+        assert 'WARNING' in said
+        assert 'The head starts as initialised: cls_head.fc2.weight' in said
+
+    def test_what_a_students_backbone_lacks_is_named(self, tmp_path, logged):
+        state = build().state_dict()
+        del state['backbone.conv1_s.conv.weight']
+        torch.save(state, tmp_path / 'a.pth')
+        load_weights(build(), str(tmp_path / 'a.pth'), KEY)
+        said = logged()
+        assert 'WARNING' in said
+        assert (
+            '1 tensors below the head start as initialised: '
+            'backbone.conv1_s.conv.weight'
+        ) in said
+
+    def test_a_student_does_not_start_from_a_few_tensors(self, tmp_path):
+        state = build().state_dict()
+        names = [name for name in state if name.startswith('backbone.conv1')]
+        few = {name: state[name] for name in names}
+        torch.save(few, tmp_path / 'a.pth')
+        with pytest.raises(ValueError, match='Most of the model is missing'):
+            load_weights(build(), str(tmp_path / 'a.pth'), KEY)
+
+
+class TestTeachersWeights:
+    """A teacher's checkpoint matches wholly or not at all."""
+
+    def load(self, tmp_path, state, cfg=None):
+        torch.save(dict(state_dict=state), tmp_path / 'a.pth')
+        model = build(cfg or tiny_x3d())
+        load_weights(model, str(tmp_path / 'a.pth'), KEY, whole=True)
+        return model
+
+    def test_whole(self, tmp_path, logged):
+        state = build().state_dict()
+        model = self.load(tmp_path, state)
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, state[name]), name
+        assert 'WARNING' not in logged()
+
+    def test_another_head(self, tmp_path):
+        state = build().state_dict()
+        state['cls_head.fc2.weight'] = torch.zeros(400, 2048)
+        with pytest.raises(
+            ValueError,
+            match=r'model\.vit_teacher\.checkpoint=.*cls_head\.fc2\.weight is '
+            r'\(400, 2048\) there and \(4, 2048\) here.*checkpoint=None',
+        ):
+            self.load(tmp_path, state)
+
+    @pytest.mark.parametrize(
+        'name',
+        ['cls_head.fc2.bias', 'backbone.conv1_s.conv.weight']
+        + ['backbone.conv5.bn.running_var'],
+    )
+    def test_one_tensor_that_is_missing(self, tmp_path, name):
+        state = build().state_dict()
+        del state[name]
+        with pytest.raises(ValueError, match=name.replace('.', r'\.')):
+            self.load(tmp_path, state)
+
+    def test_a_deeper_model(self, tmp_path):
+        """Every tensor of a ResNet-18 is in a ResNet-34, in its shape."""
+        deeper = tiny_tsn()
+        deeper['backbone']['depth'] = 34
+        state = build(deeper).state_dict()
+        shallow = build(tiny_tsn()).state_dict()
+        assert all(state[n].shape == x.shape for n, x in shallow.items())
+        with pytest.raises(ValueError, match=r'another architecture'):
+            self.load(tmp_path, state, tiny_tsn())
+
+    def test_another_architecture(self, tmp_path):
+        with pytest.raises(ValueError, match='A teacher needs all'):
+            self.load(tmp_path, build(tiny_tsn()).state_dict())
+
+    def test_tables_that_the_model_computes_may_lack(self, tmp_path):
+        model = build()
+        model.backbone.register_buffer('index', torch.arange(3))
+        state = build().state_dict()
+        torch.save(state, tmp_path / 'a.pth')
+        load_weights(model, str(tmp_path / 'a.pth'), KEY, whole=True)
+        assert torch.equal(model.backbone.index, torch.arange(3))

@@ -283,6 +283,21 @@ def test_refused_with_what_differs(folder, cache, tmp_path, options, named):
     assert named in refused(cached(folder, tmp_path, cache, **options))
 
 
+def test_models_without_a_view(folder, tmp_path):
+    """The grid is that of the clips, not of the clips of a stock config."""
+    options = {
+        'model.student.view': None,
+        'model.cnn_teacher.view': None,
+    }
+    out = tmp_path / 'cache'
+    make_cache(folder, out, config=make_config(folder, folder, **options))
+    manifest = json.loads((out / 'manifest.json').read_text())
+    assert manifest['compared_on']['grid'] == [2, 1, 1]
+    assert manifest['shapes']['cnn']['tap']['clip'] == [3, FRAMES, SIZE, SIZE]
+    runner = train(cached(folder, tmp_path / 'run', out, **options))
+    assert runner.model.student_tap.shapes['map'][1:] == (FRAMES, 1, 1)
+
+
 def test_another_checkpoint_is_refused(folder, cache, tmp_path):
     state = torch.load(folder / 'cnn.pth')
     state['state_dict']['cls_head.fc2.bias'] += 1

@@ -130,7 +130,7 @@ def plain_forward(
     inputs = model_inputs(model, view, clips)
     shape = ClipShape.of(inputs)
     features = model.backbone(inputs.flatten(0, 1))
-    grid = as_grid(features, shape, tap.token_layout, tap.patch_size)
+    grid = as_grid(features, shape, tap.token_layout, tap.patches)
     return model.cls_head(features), grid, as_embedding(features, shape.batch)
 
 

@@ -1,0 +1,48 @@
+"""Joins the rows of all ranks, with a gradient."""
+
+import torch
+import torch.distributed as torch_dist
+from mmengine import dist
+from torch import Tensor
+
+
+class GatherWithGradient(torch.autograd.Function):
+    """All ranks' rows, in the order of ranks; the gradient flows to all.
+
+    Backward sums every rank's gradient of the local rows, so that with the
+    average that DistributedDataParallel takes afterwards, the parameters get
+    the gradient of one loss on the joined batch.
+    ``torch.distributed.nn.functional.all_gather`` does the same and is
+    deprecated in favour of a private function.
+    """
+
+    @staticmethod
+    def forward(ctx, rows: Tensor) -> Tensor:
+        """(B, D) of this rank to (world size * B, D)."""
+        rows = rows.contiguous()
+        gathered = [
+            torch.empty_like(rows) for _ in range(dist.get_world_size())
+        ]
+        torch_dist.all_gather(gathered, rows)
+        return torch.cat(gathered)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        """Sum of the ranks' gradients of this rank's rows."""
+        gradient = gradient.contiguous().clone()
+        torch_dist.all_reduce(gradient)
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Returns the rows of all ranks; those given in a single process.
+
+    Args:
+        rows (Tensor): (B, D), equally many on every rank.
+
+    Returns:
+        Tensor: (world size * B, D).
+    """
+    if dist.get_world_size() == 1:
+        return rows
+    return GatherWithGradient.apply(rows)
