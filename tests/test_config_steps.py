@@ -12,7 +12,7 @@ import torch
 from mmaction.registry import MODELS
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
-from test_configs import CONFIGS, read
+from test_configs import COMPOSED, CONFIGS, read
 from tiny_models import batch
 
 from dtkd_mmaction.distillers import base
@@ -28,7 +28,7 @@ DISTILLED = [
     for path in CONFIGS
     if path.split('/')[1] in ('dtkd', 'baselines', 'ablations')
     or (path.startswith('configs/ucf6') and 'student' in read(path).model)
-]
+] + [*COMPOSED]
 ALONE = [path for path in CONFIGS if path.startswith('configs/teachers')]
 # Sizes of the clip that are built into the model.
 BUILT_IN = dict(

@@ -27,6 +27,7 @@ from reproduction import (
     State,
     Table,
     gpu_hours,
+    json_table,
     markdown_table,
     measured_rows,
     read_tables,
@@ -35,18 +36,12 @@ from reproduction import (
     text_table,
     train_all,
 )
-from reproduction.records import (
-    check_checkpoint,
-    write_json,
-)
-from reproduction.train_all import (
-    move_aside,
-)
+from reproduction.records import check_checkpoint
+from reproduction.train_all import move_aside
 from rich.console import Console
 
-from dtkd_mmaction.engine.resumable_train_loop import (
-    INTERRUPTED_EXIT_CODE,
-)
+from dtkd_mmaction.engine.resumable_train_loop import INTERRUPTED_EXIT_CODE
+from dtkd_mmaction.files import write_text
 
 TOOLS = osp.dirname(osp.abspath(__file__))
 TABLES = osp.join(osp.dirname(TOOLS), 'configs', 'tables.yml')
@@ -341,7 +336,7 @@ def reproduce(args: argparse.Namespace, say: Callable[[Any], None]) -> int:
         with open(args.out, 'w') as f:
             f.write(markdown_table(table, rows))
     if args.json:
-        write_json(args.json, dict(title=table.title, rows=rows))
+        write_text(args.json, json_table(table.title, rows))
     return code
 
 

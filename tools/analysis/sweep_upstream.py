@@ -617,7 +617,8 @@ def write(args: argparse.Namespace, cases: List[Case]) -> None:
             for case in tried
         ]
         with open(args.json, 'w') as file:
-            json.dump(results, file, indent=1)
+            lines = ',\n'.join(json.dumps(result) for result in results)
+            file.write(f'[\n{lines}\n]\n')
     if args.out:
         untried = [case.name for case in cases if case not in tried]
         with open(args.out, 'w') as file:

@@ -3,7 +3,7 @@
 from .costs import Counter, gpu_hours
 from .plan import Planner, Row, Run, Table, read_tables, runs_in_order
 from .records import ConflictError, State, read_result, state_of
-from .table import markdown_table, measured_rows, text_table
+from .table import json_table, markdown_table, measured_rows, text_table
 from .train_all import Launcher, train_all
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     'State',
     'Table',
     'gpu_hours',
+    'json_table',
     'markdown_table',
     'measured_rows',
     'read_result',

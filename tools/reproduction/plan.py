@@ -20,6 +20,7 @@ from typing import (
 )
 
 import yaml
+from compose_config import compose
 from mmengine.config import Config
 
 # What a config's relative paths begin with.
@@ -43,6 +44,8 @@ class Row(NamedTuple):
             seed of it which the students have.
         cache (bool): Whether a teacher cache can serve it.
         options (dict): What differs from the config, as ``--cfg-options``.
+        method (str): A compared method on the pair of models of the config
+            (``tools/compose_config.py``). Defaults to ``''``: the config.
     """
 
     name: str
@@ -50,6 +53,12 @@ class Row(NamedTuple):
     once: bool = False
     cache: bool = True
     options: Mapping[str, Any] = MappingProxyType({})
+    method: str = ''
+
+    @property
+    def source(self) -> str:
+        """The config and the method, for messages and records."""
+        return f'{self.config} {self.method}'.strip()
 
 
 class Table(NamedTuple):
@@ -237,6 +246,8 @@ class Planner:
         """
         # The same config in two rows, or tables, is one run.
         stem = osp.splitext(row.config)[0]
+        if row.method:
+            stem += f'_{row.method}'
         if row.options:
             stem += f'/{row.name.replace(" ", "_")}'
         if (stem, seed) not in self._runs:
@@ -247,13 +258,13 @@ class Planner:
         path = osp.join(self.folder, row.config)
         if not osp.isfile(path):
             raise SystemExit(f'{row.config} is not in {self.folder}.')
-        config = Config.fromfile(path)
+        config = self._config(path, row.method)
         config.merge_from_dict(dict(row.options))
         teachers = {}
         for argument in TEACHERS:
             pattern = (config.model.get(argument) or {}).get('checkpoint')
             if pattern and pattern.startswith(f'{WORK}/'):
-                trained_by = self.stage_one(osp.dirname(pattern), row.config)
+                trained_by = self.stage_one(osp.dirname(pattern), row.source)
                 teacher = Row(trained_by, trained_by, once=True)
                 teachers[argument] = self.run(teacher, 0)
         is_distiller = 'student' in config.model
@@ -269,19 +280,28 @@ class Planner:
             config.train_dataloader.dataset.views = self._cached_views()
         config.merge_from_dict({'randomness.seed': seed})
         own_folder = config.get('work_dir')
-        if own_folder is None or seed or row.options:
+        if own_folder is None or seed or row.options or row.method:
             own_folder = f'{WORK}/reproduce/{stem}/seed{seed}'
         return Run(
             name=f'{stem} seed {seed}',
-            source=row.config,
+            source=row.source,
             seed=seed,
             work_dir=self._rebase(own_folder),
             config=self._resolved(config, own_folder),
             config_sha256=self._fingerprint(config),
-            needed_files=self._needed_files(config),
+            needed_files=self._needed_files(config, path),
             clips=self._clips(config),
             teachers=teachers,
         )
+
+    @staticmethod
+    def _config(path: str, method: str) -> Config:
+        if not method:
+            return Config.fromfile(path)
+        try:
+            return Config.fromstring(compose(path, method), '.py')
+        except ValueError as error:
+            raise SystemExit(str(error)) from error
 
     def _cached_views(self) -> int:
         manifest = osp.join(self.teacher_cache, 'manifest.json')
@@ -343,7 +363,7 @@ class Planner:
             return value.replace(self.folder, '')
         return map_strings(model_of(value), self._read_config)
 
-    def _needed_files(self, config: Config) -> Dict[str, str]:
+    def _needed_files(self, config: Config, path: str) -> Dict[str, str]:
         needed = {}
         for part in ('train_dataloader', 'val_dataloader'):
             for name in found_under(config.get(part) or {}, 'ann_file'):
@@ -354,7 +374,7 @@ class Planner:
             for name in found_under(config, key):
                 if '://' not in name and not name.startswith(f'{WORK}/'):
                     name = self._rebase(name)
-                    needed[name] = f'{key}={name!r}: see {config.filename}'
+                    needed[name] = f'{key}={name!r}: see {path}'
         return needed
 
     def _clips(self, config: Config) -> int:

@@ -1,5 +1,6 @@
 """Turns the records of runs into a table with the paper's figures."""
 
+import json
 import math
 import os.path as osp
 import statistics
@@ -79,10 +80,11 @@ def measured_rows(
                 del launch['command']
             folder = osp.relpath(run.work_dir, planner.roots[WORK])
             finished.append(dict(result, folder=folder))
-        # Another config, with options, is none of the paper's.
-        paper = {} if row.options else table.paper.get(row.config, {})
+        # With options or a method it is none of the paper's configs.
+        is_other = row.options or row.method
+        paper = {} if is_other else table.paper.get(row.config, {})
         rows.append(
-            dict(name=row.name, config=row.config, paper=paper, runs=finished)
+            dict(name=row.name, config=row.source, paper=paper, runs=finished)
         )
     return rows
 
@@ -141,6 +143,22 @@ def markdown_table(table: Table, rows: Iterable[dict]) -> str:
         f'| {" | ".join(line)} |' for line in (names, rule, *body)
     )
     return f'## {table.title}\n\n{text}\n'
+
+
+def json_table(title: str, rows: Iterable[dict]) -> str:
+    """Returns the records of a table as JSON, one run per line.
+
+    Args:
+        title (str): Title of the table.
+        rows (iterable[dict]): Rows of :func:`measured_rows`.
+    """
+    blocks = []
+    for row in rows:
+        head = {key: value for key, value in row.items() if key != 'runs'}
+        runs = ',\n'.join(json.dumps(run) for run in row['runs'])
+        blocks.append(f'{json.dumps(head)[:-1]}, "runs": [\n{runs}\n]}}')
+    body = ',\n'.join(blocks)
+    return f'{{"title": {json.dumps(title)}, "rows": [\n{body}\n]}}\n'
 
 
 def text_table(table: Table, rows: Iterable[dict]) -> RichTable:

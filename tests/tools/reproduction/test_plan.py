@@ -4,7 +4,7 @@ import json
 import os.path as osp
 
 import pytest
-from reproduction import Planner, read_tables, runs_in_order
+from reproduction import Planner, Row, read_tables, runs_in_order
 from reproduction.plan import how_to_prepare
 from tiny_tables import planner, tiny_table, write_tables
 
@@ -73,7 +73,7 @@ def test_command_that_makes_the_lists():
         (
             'tables: {tiny: {title: T, metrics: {a: b}, rows: '
             '{x: {confg: b.py}}}}',
-            r"tiny.rows.x: .*confg.*'config', 'once', 'cache', 'options'",
+            r"tiny.rows.x: .*confg.*'once', 'cache', 'options', 'method'",
         ),
         (
             'tables: {tiny: {title: T, metrics: {a: b}, reference: y, rows: '
@@ -196,3 +196,32 @@ def test_tables_of_the_repository():
             assert list(run.teachers) == waits_for, (name, row.name)
             if name.startswith('table'):
                 assert row.config in table.paper, (name, row.name)
+            if row.method:
+                assert run.name.startswith(f'dtkd/x3d_s_hmdb51_{row.method} ')
+                assert run.config.model.type != 'DualTeacherDistiller'
+
+
+def test_a_method_of_a_row(folder):
+    """A row names a pair and a method that the pair's config is not."""
+    path = osp.join(ROOT, 'configs', 'tables.yml')
+    rows = {row.name: row for row in read_tables(path)['hmdb51_methods'].rows}
+    plan = Planner(path, work_root=str(folder))
+    own, kd, dist = (plan.run(rows[n], 0) for n in ('DT-KD', 'KD', 'DIST'))
+    assert kd.source == 'dtkd/x3d_s_hmdb51.py kd'
+    stem = f'{folder}/reproduce/dtkd/x3d_s_hmdb51'
+    assert [run.work_dir for run in (own, kd)] == [
+        f'{stem}/seed0',
+        f'{stem}_kd/seed0',
+    ]
+    assert kd.config.model.losses.kd.type == 'KDLoss'
+    assert kd.config.model.teacher == own.config.model.vit_teacher
+    assert len({run.config_sha256 for run in (own, kd, dist)}) == 3
+    assistant = plan.run(rows['TAKD'], 0).teachers['teacher']
+    assert assistant.source == 'baselines/takd_assistant_hmdb51.py'
+    for config, method in (('dtkd/x3d_s_hmdb51.py', 'kkd'), (kd_file(), 'kd')):
+        with pytest.raises(SystemExit, match='expected one of|Expected a con'):
+            plan.run(Row('x', config, method=method), 0)
+
+
+def kd_file():
+    return 'baselines/x3d_s_hmdb51/x3d_s_hmdb51_at.py'

@@ -1,8 +1,9 @@
 """Means, deviations and differences."""
 
+import json
 import math
 
-from reproduction import Table, markdown_table, text_table
+from reproduction import Table, json_table, markdown_table, text_table
 
 TABLE = Table(
     *('t', 'Two', {'Verb': 'verb', 'Noun': 'noun'}, [], {}, 'alone'),
@@ -26,6 +27,14 @@ ROWS = [
     row('once', (0.7,), (0.5,)),
     row('never', (), (), Noun=1),
 ]
+
+
+def test_json_has_a_line_per_run():
+    text = json_table('Two', ROWS)
+    assert json.loads(text) == dict(title='Two', rows=ROWS)
+    runs = [line for line in text.splitlines() if line.startswith('{"metrics')]
+    assert len(runs) == 5
+    assert json.loads(json_table('None', [])) == dict(title='None', rows=[])
 
 
 def cells(line):
