@@ -12,6 +12,7 @@ compat.apply()  # before anything imports mmaction.models
 
 from . import (
     backbones,
+    config_check,
     datasets,
     distillers,
     engine,
@@ -25,10 +26,12 @@ from .version import __version__
 
 # Already now: a launcher that is killed while models are built is gone later.
 end_with_launcher()
+config_check.install()  # every training of MMAction2 is checked
 
 __all__ = [
     '__version__',
     'backbones',
+    'config_check',
     'datasets',
     'distillers',
     'engine',

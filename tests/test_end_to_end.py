@@ -389,11 +389,17 @@ def test_amp_accumulation_and_ema(config, options, tmp_path):
     [
         (
             'model.vit_teacher.checkpoint=no/such.pth',
-            r"model\.vit_teacher\.checkpoint='no/such\.pth' cannot be loaded",
+            r"model\.vit_teacher\.checkpoint='no/such\.pth': there is no such",
         ),
         (
             'train_dataloader.dataset.dataset.ann_file=no/list.txt',
-            r"train_dataloader: ann_file='no/list\.txt' does not",
+            r"train_dataloader\.dataset\.dataset\.ann_file='no/list\.txt': "
+            r'does not exist',
+        ),
+        (
+            'model.studnet=1',
+            r'model\.studnet: DualTeacherDistiller has no such key\. Did you '
+            r'mean model\.student\?',
         ),
         (
             'model.cnn_teacher.tap=backbone.layer9',

@@ -18,6 +18,7 @@ FLOORS = [
     ['teachers'],
     ['distillers'],
     ['deployment'],
+    ['config_check'],
     ['engine'],
     ['__init__'],
 ]

@@ -32,7 +32,7 @@ model = dict(
         cfg='mmaction::recognition/x3d/'
         'x3d_s_13x6x1_facebook-kinetics400-rgb.py',
         checkpoint='work_dirs/teachers/x3d_s_ssv2/best_acc_top1_epoch_*.pth',
-        view=dict(frames=16, size=224),
+        view=dict(frames=16, size=160),
     ),
     loss_sr=dict(type='DATWLoss', loss_weight=1.0, tau=4.0),
     loss_sd=dict(

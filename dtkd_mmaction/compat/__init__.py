@@ -4,7 +4,8 @@ MMAction2 1.2.0 and MMEngine 0.10.7 are older than the PyTorch versions that
 they run with today. This package is the only one that patches them: a file
 per subject, a function per repair. Each repair leaves a stack alone that does
 not need it, and calling it twice changes nothing. :func:`apply` calls all of
-them. It must run before anything imports ``mmaction.models``, so
+them, except :mod:`.training_start`, which a higher package calls with its
+checks. It must run before anything imports ``mmaction.models``, so
 ``dtkd_mmaction/__init__.py`` calls it first.
 """
 

@@ -1,4 +1,4 @@
-"""Data sets, samplers and keyed views."""
+"""What MMAction2's data sets lack."""
 
 from .checked_video_dataset import CheckedVideoDataset
 from .epic_kitchens_dataset import EpicKitchensDataset, SegmentInit

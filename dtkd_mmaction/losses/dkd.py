@@ -26,7 +26,7 @@ def dkd_terms(
     labels: Tensor,
     tau: float,
 ) -> Tuple[Tensor, Tensor]:
-    """Computes TCKD and NCKD of every sample.
+    """TCKD and NCKD of every sample.
 
     ``KL(p || q) = TCKD + (1 - p_c) * NCKD``, with c the label.
 
@@ -75,7 +75,7 @@ def dkd_loss(
     beta: Union[float, Tensor],
     tau: float,
 ) -> Tensor:
-    """Computes the batch mean of ``tau ** 2 * (alpha * TCKD + beta * NCKD)``.
+    """``tau ** 2 * (alpha * TCKD + beta * NCKD)``, mean over the batch.
 
     Args:
         student_logits (Tensor): (B, N).
@@ -149,7 +149,7 @@ class DKDLoss(nn.Module):
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor
     ) -> Tensor:
-        """Computes the weighted :func:`dkd_loss`.
+        """Weighted :func:`dkd_loss`.
 
         Args:
             student_logits (Tensor): (B, N).

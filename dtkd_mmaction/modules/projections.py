@@ -1,4 +1,4 @@
-"""Projections phi of Eq. 8: teacher maps to one number of channels.
+"""The projections phi of Eq. 8: teacher maps into one channel space.
 
 Trainable projections of the *target* let the loss fall by shrinking the
 target instead of matching it, so the default is a fixed map and the trainable
@@ -24,7 +24,7 @@ NORMS = ('layernorm_noaffine', 'none', 'running_std')
 
 
 def orthogonal_matrix(rows: int, columns: int, seed: int) -> Tensor:
-    """Returns a seeded (rows, columns) matrix with orthogonal rows or columns.
+    """A seeded (rows, columns) matrix with orthogonal rows or columns.
 
     Scaled so that its rows have unit length on average: components of unit
     variance become components of unit variance, whichever of the two is the
@@ -43,12 +43,12 @@ def orthogonal_matrix(rows: int, columns: int, seed: int) -> Tensor:
 
 
 def project(feature_map: Tensor, matrix: Tensor) -> Tensor:
-    """Applies a 1x1x1 convolution with a (C_out, C_in) matrix."""
+    """1x1x1 convolution with a (C_out, C_in) matrix."""
     return F.conv3d(feature_map, matrix[..., None, None, None])
 
 
 class TeacherProjections(nn.Module):
-    """Projections phi_ViT and phi_CNN.
+    """phi_ViT and phi_CNN.
 
     Args:
         mode (str): ``'frozen_orthogonal'``: fixed seeded semi-orthogonal
@@ -130,7 +130,7 @@ class TeacherProjections(nn.Module):
         return mode in TRAINABLE or norm == 'running_std'
 
     def normalise(self, feature_map: Tensor, teacher: str) -> Tensor:
-        """Standardises a teacher's map (B, C, T, H, W)."""
+        """Standardise a teacher's map, (B, C, T, H, W) to the same."""
         if self.norm == 'none':
             return feature_map
         if self.norm == 'layernorm_noaffine':
@@ -171,7 +171,7 @@ class TeacherProjections(nn.Module):
     def forward(
         self, f_vit: Tensor, f_cnn: Tensor, width: int
     ) -> Tuple[Tensor, Tensor]:
-        """Returns phi_ViT(f_ViT) and phi_CNN(f_CNN) with ``width`` channels.
+        """phi_ViT(f_ViT) and phi_CNN(f_CNN), both with ``width`` channels.
 
         Args:
             f_vit (Tensor): (B, C_vit, T, H, W).
@@ -191,7 +191,7 @@ class TeacherProjections(nn.Module):
         projected_cnn: Tensor,
         labels: Optional[Tensor],
     ) -> Optional[Tensor]:
-        """Returns phi's own loss, or None if it has none.
+        """What trains phi by itself, or None where nothing does.
 
         Args:
             projected_vit (Tensor): First output of :meth:`forward`.
@@ -220,7 +220,7 @@ class TeacherProjections(nn.Module):
 
 
 def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Computes the mean cross-entropy of the labelled rows; 0 if none.
+    """Mean cross-entropy of the rows with a label; 0 if there is none.
 
     Args:
         logits (Tensor): (B, N).

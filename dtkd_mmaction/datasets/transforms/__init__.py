@@ -1,4 +1,4 @@
-"""Transforms that MMAction2 lacks."""
+"""What MMAction2's transforms lack."""
 
 from .frame_exact_decode import FrameExactDecode
 
