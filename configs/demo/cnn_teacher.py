@@ -1,5 +1,5 @@
-# A ResNet3d-18 with 3x3x3 convolutions.
-_base_ = ['_base_/demo_clips.py', '_base_/adamw_6e.py']
+# The first three stages of a ResNet3d-18 with 3x3x3 convolutions.
+_base_ = './_base_/demo_teacher.py'
 
 model = dict(
     type='Recognizer3D',
@@ -9,16 +9,20 @@ model = dict(
         pretrained=None,
         lateral=False,
         base_channels=16,
-        conv1_kernel=(5, 7, 7),
-        conv1_stride_t=1,
+        num_stages=3,
+        out_indices=(2,),
+        conv1_kernel=(5, 5, 5),
+        conv1_stride_t=2,
         pool1_stride_t=1,
-        inflate=(1, 1, 1, 1),
-        spatial_strides=(1, 2, 2, 1),
+        inflate=(1, 1, 1),
+        spatial_strides=(1, 2, 2),
+        temporal_strides=(1, 1, 1),
+        dilations=(1, 1, 1),
         norm_eval=False,
     ),
     cls_head=dict(
         type='I3DHead',
-        in_channels=128,
+        in_channels=64,
         num_classes=8,
         dropout_ratio=0.2,
         average_clips='prob',

@@ -2,7 +2,7 @@
 _base_ = './student_alone.py'
 
 here = '{{ fileDirname }}'
-teachers = 'work_dirs/demo'
+teachers = 'work_dirs/demo/seed_0'
 
 model = dict(
     _delete_=True,

@@ -1,5 +1,5 @@
-# The student: the CNN teacher's layers at a quarter of their width.
-_base_ = ['_base_/demo_clips.py', '_base_/adamw_14e.py']
+# The student: the CNN teacher's layers at half their width.
+_base_ = './_base_/demo_student.py'
 
 model = dict(
     type='Recognizer3D',
@@ -8,12 +8,16 @@ model = dict(
         depth=18,
         pretrained=None,
         lateral=False,
-        base_channels=4,
-        conv1_kernel=(5, 7, 7),
-        conv1_stride_t=1,
+        base_channels=8,
+        num_stages=3,
+        out_indices=(2,),
+        conv1_kernel=(5, 5, 5),
+        conv1_stride_t=2,
         pool1_stride_t=1,
-        inflate=(1, 1, 1, 1),
-        spatial_strides=(1, 2, 2, 1),
+        inflate=(1, 1, 1),
+        spatial_strides=(1, 2, 2),
+        temporal_strides=(1, 1, 1),
+        dilations=(1, 1, 1),
         norm_eval=False,
     ),
     cls_head=dict(

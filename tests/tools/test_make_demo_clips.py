@@ -1,4 +1,4 @@
-"""The drawn clips: lists, labels, seeds, and files that decord reads right."""
+"""Drawn clips: lists, labels, seeds, and files that decord reads exactly."""
 
 import importlib.util
 import json
@@ -15,7 +15,14 @@ SPEC = importlib.util.spec_from_file_location(
 demo = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(demo)
 
-SMALL = dict(clips_per_class=2, val_per_class=1, size=32, num_frames=16)
+COUNTS = dict(pretrain=3, train=2, val=1)
+SMALL = dict(
+    pretrain_per_class=3,
+    clips_per_class=2,
+    val_per_class=1,
+    size=32,
+    num_frames=16,
+)
 
 
 @pytest.fixture(scope='module')
@@ -35,7 +42,7 @@ def entries(folder, split):
     return [(n, int(label)) for n, label in (line.split() for line in lines)]
 
 
-@pytest.mark.parametrize('split, count', [('train', 2), ('val', 1)])
+@pytest.mark.parametrize('split, count', COUNTS.items())
 def test_lists_name_every_clip_with_the_label_of_its_folder(
     clips, split, count
 ):
@@ -47,14 +54,13 @@ def test_lists_name_every_clip_with_the_label_of_its_folder(
 
 
 def test_splits_share_no_clip_and_no_file_is_unlisted(clips):
-    train, val = ({n for n, _ in entries(clips, s)} for s in ('train', 'val'))
+    listed = [n for split in COUNTS for n, _ in entries(clips, split)]
     files = (clips / 'videos').rglob('*.mp4')
-    assert not train & val
-    assert train | val == {
+    assert sorted(listed) == sorted(
         f.relative_to(clips / 'videos').as_posix() for f in files
-    }
-    videos = [read(clips / 'videos' / n).tobytes() for n in train | val]
-    assert len(set(videos)) == len(videos)
+    )
+    videos = [read(clips / 'videos' / n).tobytes() for n in listed]
+    assert len(set(videos)) == len(videos) == 8 * sum(COUNTS.values())
 
 
 @pytest.mark.parametrize('codec', ['libx264', 'mpeg4', 'mp4v'])
@@ -65,7 +71,7 @@ def test_decord_reads_strided_frames_exactly(tmp_path, monkeypatch, codec):
             pytest.skip(f'PyAV without {codec}')
     monkeypatch.setattr(demo, '_codec', lambda: codec)
     rng = np.random.default_rng(0)
-    drawn = demo.draw_clip('clockwise', 'opposed', rng, 64, 32)
+    drawn = demo.draw_clip('clockwise', rng, 64, 32)
     # A ramp of 6 grey levels a frame tells the frames apart: encoders shift
     # the brightness of a whole clip, by fewer than 3 levels.
     ramp = 6 * np.arange(32)[:, None, None, None]
@@ -112,7 +118,7 @@ def test_a_complete_set_is_left_alone_and_a_broken_one_is_mended(tmp_path):
     assert set(stamps()) == set(first)
 
     demo.make_clips(out, **dict(SMALL, clips_per_class=1))
-    assert len(stamps()) == 16
+    assert len(stamps()) == 8 * (3 + 1 + 1)
 
 
 def test_an_interrupted_run_is_drawn_anew(tmp_path):
@@ -135,7 +141,7 @@ def test_files_of_others_are_not_touched(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'wrong', [dict(size=33), dict(clips_per_class=0), dict(num_frames=1)]
+    'wrong', [dict(size=33), dict(pretrain_per_class=0), dict(num_frames=1)]
 )
 def test_wrong_arguments_name_themselves(tmp_path, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -143,25 +149,59 @@ def test_wrong_arguments_name_themselves(tmp_path, wrong):
     assert not (tmp_path / 'demo').exists()
 
 
-def tracks(motion, relation):
-    """The tracks that are drawn: the bar's angles and lengths, the discs."""
-    rng = np.random.default_rng(0)
-    time = np.linspace(0, 1, 32, endpoint=False)
-    return demo._bar(motion, time, rng), demo._discs(relation, time, rng)
+def travelled(track):
+    """How far a motion goes within a clip."""
+    return track[-1] - track[0]
 
 
-def test_the_names_say_what_is_drawn():
-    turn = {}
-    for motion in demo.LOCAL_MOTIONS:
-        bar, _ = tracks(motion, 'together')
-        turn[motion] = bar['angle'][-1] - bar['angle'][0]
-    # Rows grow downwards, so a growing angle turns clockwise on the screen.
-    assert turn['clockwise'] > 1 > -1 > turn['anticlockwise']
-    assert turn['beat'] == 0
-    for relation, sign in (('together', 1), ('opposed', -1)):
-        _, discs = tracks('beat', relation)
-        left, right = (np.diff(t[:, 1]) for t in discs['tracks'])
-        assert np.allclose(left, sign * right)
+@pytest.mark.parametrize('category', demo.CLASSES)
+def test_the_class_is_the_strongest_motion(category):
+    axis, backwards = divmod(demo.CLASSES.index(category), 2)
+    strongest = demo.MOTIONS[axis]
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        tracks = demo.draw_motion(category, rng, 12)
+        tracks['scale'] = np.log(tracks['scale'])
+        shares = {
+            name: travelled(track) / demo.REACH[name]
+            for name, track in tracks.items()
+        }
+        own = shares.pop(strongest)
+        assert (own < 0) == backwards
+        # the others reach at most SECONDARY of it, in any direction
+        assert max(map(abs, shares.values())) <= demo.SECONDARY * abs(own)
+
+
+@pytest.mark.parametrize('shape', demo.SHAPES)
+def test_the_pose_says_where_the_object_is_drawn(shape):
+    mask = demo._shape_mask(shape, 32)
+    colours = np.full((32, 32, 3), 200, np.float32)
+
+    def drawn(**pose):
+        pose = dict(dict(x=0.5, y=0.5, angle=0.0, scale=0.5), **pose)
+        frame = demo._place(
+            np.zeros((64, 64, 3), np.float32), colours, mask, pose
+        )
+        return frame[..., 0]
+
+    def centre(image):
+        y, x = np.mgrid[:64, :64] / 64
+        return np.array([(x * image).sum(), (y * image).sum()]) / image.sum()
+
+    still = centre(drawn())
+    moved = centre(drawn(x=0.6, y=0.35))
+    assert np.allclose(moved - still, [0.1, -0.15], atol=0.01)
+    assert drawn(scale=0.7).sum() > 1.5 * drawn().sum()
+    # A growing angle turns clockwise on the screen: right goes down.
+    colours[:, 16:] = 0
+    first, then = centre(drawn()), centre(drawn(angle=np.pi / 2))
+    assert first[0] < 0.47
+    assert then[1] < first[1] - 0.03
+
+
+def test_an_unknown_category_names_the_known_ones():
+    with pytest.raises(ValueError, match='sideways.*clockwise'):
+        demo.draw_clip('sideways', np.random.default_rng(0))
 
 
 def test_the_files_have_no_b_frames(clips):

@@ -1,30 +1,27 @@
-"""Draw a small video data set whose classes are motions, not pictures.
+"""Draws a small video data set whose classes are motions, not pictures.
 
-Every clip shows three things on a textured background, among drifting
-distractors:
+Every clip shows one object on a textured background. The class is the
+object's strongest motion: to the right, to the left, down, up, clockwise,
+anticlockwise, growing or shrinking. Shape, colours, place, size, contrast and
+noise are drawn at random, and every object also makes a little of the other
+three motions. So the difficulty is graded: a model that has seen more clips
+recognises more of them. A mirror flip turns "right" into "left", so a
+pipeline for these clips must not flip.
 
-* a bar, whose *local motion* is one of ``LOCAL_MOTIONS``: it turns
-  clockwise, turns anticlockwise, swings to and fro, or beats (its length
-  changes);
-* two discs on opposite sides of the frame, whose *relation* is one of
-  ``RELATIONS``: they rise and fall together, or in opposition.
-
-A class is one local motion with one relation, which gives eight classes. The
-colours, places, speeds, directions and brightness are drawn at random, and
-each half of a class name takes another skill: the bar needs local motion, the
-discs need a comparison of far-apart regions. A mirror flip turns clockwise
-into anticlockwise, so a pipeline for these clips must not flip.
-
-The folder is laid out the way MMAction2 lays out HMDB51::
+The folder has the layout that MMAction2 gives to HMDB51::
 
     OUT/videos/<class>/<name>.mp4
-    OUT/demo_train_split_1_videos.txt     lines "<class>/<name>.mp4 <label>"
+    OUT/demo_pretrain_split_1_videos.txt  lines "<class>/<name>.mp4 <label>"
+    OUT/demo_train_split_1_videos.txt
     OUT/demo_val_split_1_videos.txt
+
+No clip is in two lists. The demo trains its teachers on the many clips of
+"pretrain" and its student on the few clips of "train".
 
 Example::
 
     python tools/data/make_demo_clips.py --out data/demo \
-        --clips-per-class 64 --val-per-class 25
+        --pretrain-per-class 128 --clips-per-class 15 --val-per-class 50
 """
 
 import argparse
@@ -39,219 +36,203 @@ from typing import Dict, Iterable, Iterator, List, Tuple, Union
 import cv2
 import numpy as np
 
-LOCAL_MOTIONS = ('clockwise', 'anticlockwise', 'swing', 'beat')
-RELATIONS = ('together', 'opposed')
-CLASSES = tuple(
-    f'{motion}_{relation}'
-    for motion in LOCAL_MOTIONS
-    for relation in RELATIONS
+# Two directions of each of the motions MOTIONS, in that order. Rows grow
+# downwards, so "down" is the positive direction and a growing angle turns
+# clockwise on the screen.
+CLASSES = (
+    'right',
+    'left',
+    'down',
+    'up',
+    'clockwise',
+    'anticlockwise',
+    'growing',
+    'shrinking',
 )
-SPLITS = ('train', 'val')
+MOTIONS = ('x', 'y', 'angle', 'scale')
+SHAPES = ('disc', 'ring', 'square', 'triangle', 'bar', 'cross')
+SPLITS = ('pretrain', 'train', 'val')
 MANIFEST = 'demo_clips.json'
-FPS = 16
+FPS = 12
 
 # Raise it whenever a change alters the pixels: a set made by an older version
 # is then drawn anew instead of being taken for the current one.
-VERSION = 1
+VERSION = 2
 
-# OpenCV draws with this many fractional bits, so slow motion is smooth rather
-# than quantised to whole pixels.
-_SHIFT = 4
+# How far the full motion goes within one clip: frame widths, radians, and the
+# logarithm of the size.
+REACH = dict(x=0.42, y=0.42, angle=1.3 * math.pi, scale=1.0)
+# The other motions reach at most this part of the class's own.
+SECONDARY = 0.4
 
 
 def draw_clip(
-    local_motion: str,
-    relation: str,
+    category: str,
     rng: np.random.Generator,
-    size: int = 64,
-    num_frames: int = 32,
+    size: int = 36,
+    num_frames: int = 12,
 ) -> np.ndarray:
-    """Draw one clip.
+    """Draws one clip.
 
     Args:
-        local_motion (str): One of ``LOCAL_MOTIONS``.
-        relation (str): One of ``RELATIONS``.
+        category (str): One of ``CLASSES``.
         rng (np.random.Generator): The only source of randomness.
-        size (int): Height and width in pixels. Defaults to 64.
-        num_frames (int): Number of frames. Periods scale with it, so that a
-            clip of any length shows the whole motion. Defaults to 32.
+        size (int): Height and width in pixels. Defaults to 36.
+        num_frames (int): Number of frames. Motions are slower in longer
+            clips, so a clip of any length shows the whole motion. Defaults
+            to 12.
 
     Returns:
         np.ndarray: RGB frames, uint8, shaped ``(num_frames, size, size, 3)``.
     """
-    # One unit is the whole clip: positions in frame widths, time in clips.
-    time = np.linspace(0, 1, num_frames, endpoint=False)
-    background = _texture(rng, size)
-    drift = rng.uniform(-0.15, 0.15, 2)
-    light = 1 + rng.uniform(0, 0.15) * np.sin(
-        2 * math.pi * (rng.uniform(0.5, 2) * time + rng.random())
-    )
-    noise = rng.uniform(2, 8)
-    distractors = [_distractor(rng) for _ in range(rng.integers(1, 3))]
-    bar = _bar(local_motion, time, rng)
-    discs = _discs(relation, time, rng)
+    motion = draw_motion(category, rng, num_frames)
+    base = 105 + rng.uniform(-20, 20, 3)
+    background = _texture(rng, 2 * size) + base
+    drift = rng.uniform(-0.12, 0.12, 2) * size
+    colours, mask = _object(rng, base, max(32, size))
+    noise = rng.uniform(3, 15)
 
     frames = np.empty((num_frames, size, size, 3), np.uint8)
-    for i, now in enumerate(time):
-        # A drifting background keeps "something moves here" from being a
-        # clue to where the actors are.
-        shift = tuple(int(round(x)) for x in drift * now * size)
-        frame = np.ascontiguousarray(np.roll(background, shift, axis=(0, 1)))
-        for blob in distractors:
-            _draw_disc(
-                frame,
-                blob['start'] + blob['velocity'] * now,
-                blob['radius'],
-                blob['colour'],
-            )
-        for track in discs['tracks']:
-            _draw_disc(frame, track[i], discs['radius'], discs['colour'])
-        _draw_bar(
-            frame,
-            bar['centre'],
-            bar['angle'][i],
-            bar['length'][i],
-            bar['width'],
-            bar['colours'],
+    for i in range(num_frames):
+        # A drifting background, so that "something moves here" does not tell
+        # where the object is.
+        moment = i / max(num_frames - 1, 1) - 0.5
+        shift = np.float32(
+            [[1, 0, drift[0] * moment], [0, 1, drift[1] * moment]]
         )
-        frame = frame * light[i] + rng.normal(0, noise, frame.shape)
+        shift[:, 2] -= size / 2
+        frame = cv2.warpAffine(
+            background,
+            shift,
+            (size, size),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT,
+        )
+        pose = {name: track[i] for name, track in motion.items()}
+        frame = _place(frame, colours, mask, pose)
+        frame += rng.normal(0, noise, frame.shape)
         frames[i] = np.clip(frame, 0, 255)
     return frames
 
 
+def draw_motion(
+    category: str, rng: np.random.Generator, num_frames: int
+) -> Dict[str, np.ndarray]:
+    """Draws the object's place, angle and size in every frame.
+
+    Args:
+        category (str): One of ``CLASSES``.
+        rng (np.random.Generator): The source of randomness.
+        num_frames (int): Number of frames.
+
+    Returns:
+        dict[str, np.ndarray]: For each of ``MOTIONS`` one number per frame.
+            Places and sizes are in frame widths.
+
+    Raises:
+        ValueError: For an unknown category.
+    """
+    if category not in CLASSES:
+        raise ValueError(
+            f'category is {category!r}, expected one of {CLASSES}'
+        )
+    axis, backwards = divmod(CLASSES.index(category), 2)
+    strength = rng.uniform(0.55, 1)
+    amounts = rng.uniform(-SECONDARY, SECONDARY, len(MOTIONS)) * strength
+    amounts[axis] = -strength if backwards else strength
+    time = np.linspace(-0.5, 0.5, num_frames)
+    tracks = {
+        name: amount * REACH[name] * time
+        for name, amount in zip(MOTIONS, amounts)
+    }
+    tracks['x'] += 0.5 + rng.uniform(-0.08, 0.08)
+    tracks['y'] += 0.5 + rng.uniform(-0.08, 0.08)
+    tracks['angle'] += rng.uniform(0, 2 * math.pi)
+    tracks['scale'] = rng.uniform(0.42, 0.62) * np.exp(tracks['scale'])
+    return tracks
+
+
 def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A dim, smooth random texture."""
-    cells = int(rng.integers(3, 9))
+    """Draws a smooth random texture around zero, ``(size, size, 3)``."""
+    cells = int(rng.integers(4, 14))
     coarse = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32)
     smooth = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
-    base = rng.uniform(50, 90, 3)
-    return np.clip(base + rng.uniform(5, 20) * smooth, 0, 255).astype(
-        np.float32
-    )
+    return smooth * np.float32(rng.uniform(2, 15))
 
 
-def _bright(rng: np.random.Generator) -> np.ndarray:
-    """A random colour with at least one strong channel."""
-    colour = rng.uniform(150, 255, 3)
-    colour[rng.integers(3)] = 255
-    return colour
+def _object(
+    rng: np.random.Generator, base: np.ndarray, size: int
+) -> Tuple[np.ndarray, np.ndarray]:
+    """Draws the object's colours, ``(size, size, 3)``, and its mask."""
+    shape = SHAPES[rng.integers(len(SHAPES))]
+    contrast = rng.uniform(50, 120)
+    # Two halves of different colours, so that every shape shows how it turns.
+    # The object is brighter than its background on average: without this
+    # clue a small ViT needs several times as many steps.
+    first = base + contrast * rng.uniform(0.5, 1, 3)
+    second = base + contrast * rng.uniform(-0.5, 0.2, 3)
+    along = rng.uniform(0, 2 * math.pi)
+    y, x = np.mgrid[:size, :size] - size / 2
+    half = (x * math.cos(along) + y * math.sin(along) > 0)[..., None]
+    colours = np.where(half, first, second).astype(np.float32)
+    return colours, _shape_mask(shape, size)
 
 
-def _distractor(rng: np.random.Generator) -> Dict:
-    """A disc that crosses the frame on a straight line."""
-    direction = rng.uniform(0, 2 * math.pi)
-    speed = rng.uniform(0.1, 0.6)
-    return dict(
-        start=rng.uniform(0.1, 0.9, 2),
-        velocity=speed * np.array([math.cos(direction), math.sin(direction)]),
-        radius=rng.uniform(0.02, 0.06),
-        colour=rng.uniform(40, 130, 3),
-    )
+def _shape_mask(shape: str, size: int) -> np.ndarray:
+    """Returns 1 inside a shape and 0 outside, ``(size, size)``."""
+    mask = np.zeros((size, size), np.float32)
 
+    def part(fraction: float) -> int:
+        return int(round(fraction * size))
 
-def _bar(
-    local_motion: str, time: np.ndarray, rng: np.random.Generator
-) -> Dict:
-    """The bar's place, and its angle and length in every frame."""
-    angle = np.full(time.shape, rng.uniform(0, 2 * math.pi))
-    length = np.full(time.shape, rng.uniform(0.36, 0.44))
-    # Below 1.4 turns a clip that is sampled at 8 frames still turns less than
-    # a quarter between two of them: the direction stays visible.
-    turns = rng.uniform(0.7, 1.4)
-    wave = 2 * math.pi * (rng.uniform(1.2, 2.0) * time + rng.random())
-    if local_motion == 'clockwise':
-        # Image rows grow downwards: a growing angle is clockwise on screen.
-        angle += 2 * math.pi * turns * time
-    elif local_motion == 'anticlockwise':
-        angle -= 2 * math.pi * turns * time
-    elif local_motion == 'swing':
-        angle += rng.uniform(0.7, 1.1) * np.sin(wave)
-    elif local_motion == 'beat':
-        length *= 0.75 + 0.4 * np.sin(wave)
-    else:
-        raise ValueError(
-            f'local_motion is {local_motion!r}, '
-            f'expected one of {LOCAL_MOTIONS}'
-        )
-    return dict(
-        centre=np.array([0.5, 0.5]) + rng.uniform(-0.08, 0.08, 2),
-        angle=angle,
-        length=length,
-        width=rng.uniform(0.09, 0.12),
-        # A bright and a dark half, so that a half turn is not invisible.
-        colours=(_bright(rng), rng.uniform(0, 30, 3)),
-    )
-
-
-def _discs(relation: str, time: np.ndarray, rng: np.random.Generator) -> Dict:
-    """The two discs' look, and where each is in every frame."""
-    if relation not in RELATIONS:
-        raise ValueError(
-            f'relation is {relation!r}, expected one of {RELATIONS}'
-        )
-    # The starts scatter around one phase: a first clue that each disc gives by
-    # itself, so that a short training finds the relation at all.
-    phase = rng.normal(0, 0.15)
-    wave = np.sin(2 * math.pi * (rng.uniform(1.2, 2.0) * time + phase))
-    sign = 1 if relation == 'together' else -1
-    height = rng.uniform(0.22, 0.3)
-    tracks = []
-    for side, direction in ((0.0, 1), (1.0, sign)):
-        across = abs(side - rng.uniform(0.1, 0.18))
-        # Where one disc is says nothing, only how it lies to the other one.
-        along = rng.uniform(0.48, 0.52) + direction * height * wave
-        tracks.append(np.stack([np.full(time.shape, across), along], axis=1))
-    return dict(
-        tracks=tracks, radius=rng.uniform(0.09, 0.12), colour=_bright(rng)
-    )
-
-
-def _fixed(point: np.ndarray, size: int) -> Tuple[int, int]:
-    """A point in frame widths as OpenCV's fixed-point pixels."""
-    scale = size * (1 << _SHIFT)
-    return round(float(point[0]) * scale), round(float(point[1]) * scale)
-
-
-def _draw_disc(
-    frame: np.ndarray, centre: np.ndarray, radius: float, colour: np.ndarray
-) -> None:
-    size = frame.shape[0]
-    cv2.circle(
-        frame,
-        _fixed(centre, size),
-        int(round(radius * size * (1 << _SHIFT))),
-        colour.tolist(),
-        cv2.FILLED,
-        cv2.LINE_8,
-        _SHIFT,
-    )
-
-
-def _draw_bar(
-    frame: np.ndarray,
-    centre: np.ndarray,
-    angle: float,
-    length: float,
-    width: float,
-    colours: Tuple[np.ndarray, np.ndarray],
-) -> None:
-    size = frame.shape[0]
-    along = np.array([math.cos(angle), math.sin(angle)])
-    across = np.array([-along[1], along[0]]) * width / 2
-    for end, colour in zip((along, -along), colours):
-        tip = centre + end * length / 2
+    centre = (size // 2, size // 2)
+    if shape == 'disc':
+        cv2.circle(mask, centre, part(0.34), 1, cv2.FILLED)
+    elif shape == 'ring':
+        cv2.circle(mask, centre, part(0.3), 1, part(0.16))
+    elif shape == 'square':
+        mask[part(0.2) : part(0.8), part(0.2) : part(0.8)] = 1
+    elif shape == 'triangle':
         corners = [
-            centre + across,
-            tip + across,
-            tip - across,
-            centre - across,
+            (part(0.5), part(0.1)),
+            (part(0.86), part(0.78)),
+            (part(0.14), part(0.78)),
         ]
-        polygon = np.array([_fixed(p, size) for p in corners], np.int32)
-        cv2.fillConvexPoly(frame, polygon, colour.tolist(), cv2.LINE_8, _SHIFT)
+        cv2.fillConvexPoly(mask, np.array(corners, np.int32), 1)
+    elif shape == 'bar':
+        mask[part(0.36) : part(0.64), part(0.08) : part(0.92)] = 1
+    else:  # a cross
+        mask[part(0.38) : part(0.62), part(0.1) : part(0.9)] = 1
+        mask[part(0.1) : part(0.9), part(0.38) : part(0.62)] = 1
+    return mask
+
+
+def _place(
+    frame: np.ndarray,
+    colours: np.ndarray,
+    mask: np.ndarray,
+    pose: Dict[str, float],
+) -> np.ndarray:
+    """Returns the frame with the object at its place, angle and size."""
+    size, patch = frame.shape[0], mask.shape[0]
+    zoom = pose['scale'] * size / patch
+    cos, sin = zoom * math.cos(pose['angle']), zoom * math.sin(pose['angle'])
+    # The middle of the patch goes to (x, y).
+    matrix = np.float32(
+        [
+            [cos, -sin, pose['x'] * size - (cos - sin) * patch / 2],
+            [sin, cos, pose['y'] * size - (sin + cos) * patch / 2],
+        ]
+    )
+    cover = cv2.warpAffine(mask, matrix, (size, size))[..., None]
+    drawn = cv2.warpAffine(
+        colours, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE
+    )
+    return (1 - cover) * frame + cover * drawn
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
-    """Write RGB frames to an mp4 file.
+    """Writes RGB frames to an mp4 file.
 
     H.264 through PyAV where PyAV is installed, else MPEG-4 through OpenCV.
     Neither file has B-frames, which decord can seek wrongly.
@@ -259,7 +240,7 @@ def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
     Args:
         path (Path): The file to write.
         frames (np.ndarray): RGB frames, uint8, ``(T, H, W, 3)``; H and W even.
-        fps (int): Frames per second. Defaults to 16.
+        fps (int): Frames per second. Defaults to 12.
     """
     codec = _codec()
     if codec == 'mp4v':
@@ -269,7 +250,7 @@ def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
 
 
 def _codec() -> str:
-    """The first encoder this environment has."""
+    """Returns the first encoder that this environment has."""
     try:
         import av
     except ImportError:
@@ -315,47 +296,54 @@ def _write_opencv(path: Path, frames: np.ndarray, fps: int) -> None:
 
 
 def list_clips(
-    clips_per_class: int, val_per_class: int
+    clips_per_class: Dict[str, int],
 ) -> Iterator[Tuple[str, int, int, str]]:
-    """Yield ``(split, label, index, name)`` of every clip of a set."""
-    counts = dict(train=clips_per_class, val=val_per_class)
+    """Yields ``(split, label, index, name)`` of every clip of a set."""
     for split in SPLITS:
         for label, category in enumerate(CLASSES):
-            for index in range(counts[split]):
+            for index in range(clips_per_class[split]):
                 name = f'{category}/{category}_{split}_{index:04d}.mp4'
                 yield split, label, index, name
 
 
 def make_clips(
     out: Union[str, Path],
-    clips_per_class: int = 64,
-    val_per_class: int = 25,
+    clips_per_class: int = 15,
+    val_per_class: int = 50,
     seed: int = 0,
-    size: int = 64,
-    num_frames: int = 32,
+    size: int = 36,
+    num_frames: int = 12,
     progress: bool = False,
+    pretrain_per_class: int = 128,
 ) -> Path:
-    """Write the data set, or leave it alone if it is already there.
+    """Writes the data set, or leaves it alone if it is already there.
 
     A clip depends on the seed, its split, its class and its index only: a
-    larger set holds the smaller one of the same seed, and the order of
-    writing is of no account.
+    larger set contains the smaller one of the same seed, and the order of
+    writing does not matter.
 
     Args:
         out (str | Path): The folder to fill.
-        clips_per_class (int): Training clips of each class. Defaults to 64.
-        val_per_class (int): Validation clips of each class. Defaults to 25.
+        clips_per_class (int): Training clips per class. Defaults to 15.
+        val_per_class (int): Validation clips per class. Defaults to 50.
         seed (int): Seed of the whole set. Defaults to 0.
-        size (int): Height and width, an even number. Defaults to 64.
-        num_frames (int): Frames of a clip. Defaults to 32.
-        progress (bool): Show a progress bar. Defaults to False.
+        size (int): Height and width, an even number. Defaults to 36.
+        num_frames (int): Frames of a clip. Defaults to 12.
+        progress (bool): Whether to show a progress bar. Defaults to False.
+        pretrain_per_class (int): Clips per class for the teachers. Defaults
+            to 128.
 
     Returns:
         Path: ``out``.
+
+    Raises:
+        ValueError: For an argument that is too small, or an odd size.
+        FileExistsError: If ``out`` holds files of somebody else.
     """
     for name, value, least in (
         ('clips_per_class', clips_per_class, 1),
         ('val_per_class', val_per_class, 1),
+        ('pretrain_per_class', pretrain_per_class, 1),
         ('size', size, 16),
         ('num_frames', num_frames, 2),
     ):
@@ -367,22 +355,24 @@ def make_clips(
             f'half resolution, use {size + 1}'
         )
     out = Path(out)
+    counts = dict(
+        pretrain=pretrain_per_class, train=clips_per_class, val=val_per_class
+    )
     wanted = dict(
         version=VERSION,
         classes=list(CLASSES),
-        clips_per_class=clips_per_class,
-        val_per_class=val_per_class,
+        clips_per_class=counts,
         seed=seed,
         size=size,
         num_frames=num_frames,
     )
-    clips = list(list_clips(clips_per_class, val_per_class))
+    clips = list(list_clips(counts))
     if _is_complete(out, wanted, clips):
         return out
     _clear(out)
 
-    # The manifest goes first and unfinished, so that an interrupted run is
-    # recognised as ours and drawn anew.
+    # The manifest is written first and marked as incomplete, so that an
+    # interrupted run is recognised and drawn anew.
     _write_manifest(out, wanted, complete=False)
     lists: Dict[str, List[str]] = {split: [] for split in SPLITS}
     for category in CLASSES:
@@ -391,14 +381,13 @@ def make_clips(
     def make(clip: Tuple[str, int, int, str]) -> None:
         split, label, index, name = clip
         rng = np.random.default_rng([seed, SPLITS.index(split), label, index])
-        motion, relation = CLASSES[label].split('_')
-        frames = draw_clip(motion, relation, rng, size, num_frames)
+        frames = draw_clip(CLASSES[label], rng, size, num_frames)
         write_video(out / 'videos' / name, frames)
 
     # Drawing noise and encoding release the GIL: threads are enough.
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         done = pool.map(make, clips)
-        for clip, _ in zip(clips, _track(done, len(clips), progress)):
+        for _, clip in zip(_track(done, len(clips), progress), clips):
             split, label, _, name = clip
             lists[split].append(f'{name} {label}\n')
     for split, lines in lists.items():
@@ -408,7 +397,7 @@ def make_clips(
 
 
 def annotation_file(out: Union[str, Path], split: str) -> Path:
-    """The list of one split, named the way MMAction2 names HMDB51's."""
+    """Returns the list of one split, named as MMAction2 names HMDB51's."""
     return Path(out) / f'demo_{split}_split_1_videos.txt'
 
 
@@ -434,7 +423,7 @@ def _is_complete(out: Path, wanted: Dict, clips: List) -> bool:
 
 
 def _clear(out: Path) -> None:
-    """Remove an outdated set of ours; never touch a folder of others."""
+    """Removes an outdated set, and no files that this script did not write."""
     if not out.exists():
         return
     if not (out / MANIFEST).is_file():
@@ -450,7 +439,7 @@ def _clear(out: Path) -> None:
 
 
 def _track(done: Iterable, total: int, progress: bool) -> Iterable:
-    """Iterate, with a progress bar on demand."""
+    """Iterates, with a progress bar on demand."""
     if not progress:
         return done
     # rich comes with mmengine.
@@ -460,33 +449,41 @@ def _track(done: Iterable, total: int, progress: bool) -> Iterable:
 
 
 def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(
-        description='Draw the demo data set: eight motions, in mp4 clips.'
+        description='Draws the demo data set: eight motions, in mp4 clips.'
     )
     parser.add_argument('--out', default='data/demo', help='folder to fill')
     parser.add_argument(
+        '--pretrain-per-class',
+        type=int,
+        default=128,
+        help='clips per class for the teachers',
+    )
+    parser.add_argument(
         '--clips-per-class',
         type=int,
-        default=64,
-        help='training clips of each class',
+        default=15,
+        help='training clips per class',
     )
     parser.add_argument(
         '--val-per-class',
         type=int,
-        default=25,
-        help='validation clips of each class',
+        default=50,
+        help='validation clips per class',
     )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
-        '--size', type=int, default=64, help='height and width, even'
+        '--size', type=int, default=36, help='height and width, even'
     )
     parser.add_argument(
-        '--frames', type=int, default=32, help='frames of a clip'
+        '--frames', type=int, default=12, help='frames of a clip'
     )
     return parser.parse_args()
 
 
 def main() -> None:
+    """Draws the set that the command line describes."""
     args = parse_args()
     out = make_clips(
         args.out,
@@ -496,9 +493,12 @@ def main() -> None:
         size=args.size,
         num_frames=args.frames,
         progress=True,
+        pretrain_per_class=args.pretrain_per_class,
     )
-    total = len(CLASSES) * (args.clips_per_class + args.val_per_class)
-    print(f'{out}: {total} clips of {len(CLASSES)} classes')
+    per_class = (
+        args.pretrain_per_class + args.clips_per_class + args.val_per_class
+    )
+    print(f'{out}: {len(CLASSES) * per_class} clips of {len(CLASSES)} classes')
 
 
 if __name__ == '__main__':
