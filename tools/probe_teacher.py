@@ -63,6 +63,7 @@ from dtkd_mmaction.recognizers.model_spec import (
     set_num_classes,
 )
 from dtkd_mmaction.teachers.cache_fingerprint import describe_data
+from dtkd_mmaction.teachers.cache_format import FORMAT
 from dtkd_mmaction.version import __version__
 
 FOLDS = 5
@@ -242,7 +243,7 @@ def training_split(config: Config, centred: bool) -> Split:
         wrapped['seed'] = outer.get('seed', 0)
     dataset = DATASETS.build(wrapped)
     dataset.full_init()
-    description = describe_data(dataset, wrapped)
+    description = describe_data(dataset, wrapped, FORMAT)
     return Split(dataset, True, description, *describe_clips(dataset.dataset))
 
 
