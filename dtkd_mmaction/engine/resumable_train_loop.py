@@ -30,6 +30,7 @@ from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .launcher_watch import end_with_launcher
 from .memory_banks import check_memory_banks
 from .process_failure import LOST_CONTACT, failure_elsewhere
+from .schedule_length import stretched_schedule
 from .unlabelled_clips import allow_unlabelled_clips
 from .worker_signals import protect_workers
 
@@ -65,6 +66,9 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             the next batch while the student learns this one, on a CUDA
             stream of their own (:class:`TeachersAhead`). Same values; a
             batch more is in memory. Defaults to False.
+        stretch_schedule (bool): Whether the epochs in ``param_scheduler``
+            are scaled so that the schedule ends with the training
+            (``schedule_length.py``). Defaults to False.
         **kwargs: Those of ``EpochBasedTrainLoop``.
     """
 
@@ -74,12 +78,18 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         dataloader: Union[DataLoader, dict],
         *args,
         teachers_ahead: bool = False,
+        stretch_schedule: bool = False,
         **kwargs,
     ) -> None:
         if isinstance(dataloader, dict):
             dataset = keyed_outside(dataloader['dataset'])
             dataloader = dict(dataloader, dataset=dataset)
         super().__init__(runner, dataloader, *args, **kwargs)
+        if stretch_schedule and runner.param_schedulers:
+            # The runner builds them after its loop.
+            runner.param_schedulers = stretched_schedule(
+                runner.param_schedulers, self._max_epochs
+            )
         self._teachers_ahead = teachers_ahead
         self._seed = runner.seed
         self._told_to_stop = False
