@@ -69,6 +69,22 @@ def test_config_is_complete(path):
         assert config.get(section) is not None, section
 
 
+def named_configs(value):
+    """All `cfg` entries of a model that name a file of their own."""
+    if isinstance(value, dict):
+        cfg = value.get('cfg')
+        if isinstance(cfg, str) and '::' not in cfg:
+            yield cfg
+        for child in value.values():
+            yield from named_configs(child)
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_named_configs_exist(path):
+    for cfg in named_configs(parsed(path).model):
+        assert osp.isfile(osp.join(ROOT, cfg)), cfg
+
+
 # Folder that a teacher is trained into -> its config.
 STAGE_ONE = {
     parsed(path).work_dir: path

@@ -31,12 +31,12 @@ StreamState = List[List[LayerState]]
 
 
 class Stage(nn.Sequential):
-    """Bottlenecks of one width."""
+    """Sequence of bottlenecks of one width."""
 
     def forward(
         self, x: Tensor, states: Optional[List[LayerState]] = None
     ) -> Tensor:
-        """(B, C_in, T, H, W) to (B, b, T, H / stride, W / stride)."""
+        """Maps (B, C_in, T, H, W) to (B, b, T, H / stride, W / stride)."""
         states = [None] * len(self) if states is None else states
         for layer, state in zip(self, states):
             x = layer(x, state)
@@ -170,7 +170,7 @@ class MoViNet(BaseModule):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The official initialisation."""
+        """Applies the official initialisation."""
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 he_normal_(module.weight)
@@ -184,12 +184,12 @@ class MoViNet(BaseModule):
                     nn.init.zeros_(module.se.pos_scale)
 
     def init_weights(self) -> None:
-        """MMEngine's entry: the official initialisation, then ``init_cfg``."""
+        """Applies the official initialisation, then ``init_cfg``."""
         self.reset_parameters()
         super().init_weights()
 
     def forward(self, clips: Tensor) -> Tensor:
-        """The last map of whole clips; keeps no state.
+        """Returns the last map of whole clips; keeps no state.
 
         Args:
             clips (Tensor): (B, 3, T, H, W), in [0, 1].
@@ -202,7 +202,7 @@ class MoViNet(BaseModule):
     def stream(
         self, piece: Tensor, state: Optional[StreamState] = None
     ) -> Tuple[Tensor, StreamState]:
-        """The last map of the next piece of each video.
+        """Returns the last map of the next frames of each video.
 
         Put together, the maps of the pieces are what :meth:`forward` gives
         for the whole videos (BatchNorm in eval mode).

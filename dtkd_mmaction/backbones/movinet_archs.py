@@ -1,4 +1,4 @@
-"""The six searched architectures A0 to A5 of MoViNet (arXiv 2103.11511)."""
+"""Six searched architectures A0 to A5 of MoViNet (arXiv 2103.11511)."""
 
 from typing import Dict, NamedTuple, Tuple
 
@@ -29,7 +29,7 @@ class Arch(NamedTuple):
 
 
 def stage(base: int, stride: int, expanded: str, kernels: str) -> StageArch:
-    """A stage from its row in the tables below.
+    """Builds a stage from its row in the tables below.
 
     Args:
         base (int): See :class:`StageArch`.

@@ -1,4 +1,4 @@
-"""Weights of the unofficial PyTorch port of MoViNet, renamed for this one.
+"""Converts weights of the unofficial PyTorch port of MoViNet.
 
 The port (github.com/Atze00/MoViNet-pytorch) publishes the official Kinetics-
 600 weights of A0 to A5, and of the streaming A0 to A2, under its own names.
@@ -31,7 +31,7 @@ RENAMED = (
 
 
 class PortLayout(NamedTuple):
-    """What the port's weights are weights of.
+    """Architecture that a file of the port's weights belongs to.
 
     Attributes:
         arch (str): ``'a0'`` to ``'a5'``.
@@ -47,7 +47,7 @@ class PortLayout(NamedTuple):
 
     @classmethod
     def of(cls, weights: Dict[str, Tensor]) -> 'PortLayout':
-        """Read it off the names and shapes.
+        """Derives the architecture from names and shapes.
 
         Raises:
             ValueError: If these are no weights of the port.
@@ -71,7 +71,7 @@ class PortLayout(NamedTuple):
         )
 
     def model(self) -> dict:
-        """Config of the recognizer that takes the converted weights."""
+        """Returns the config of the recognizer for the converted weights."""
         backbone = dict(type='MoViNet', arch=self.arch, causal=self.causal)
         if self.conv_type != ('2plus1d' if self.causal else '3d'):
             backbone['conv_type'] = self.conv_type
@@ -97,7 +97,7 @@ class PortLayout(NamedTuple):
 
 
 def port_name(name: str, conv_type: str) -> str:
-    """The port's name of a tensor.
+    """Returns the port's name of a tensor.
 
     Args:
         name (str): In a recognizer, such as ``'backbone.stem.conv.weight'``.
@@ -112,7 +112,7 @@ def port_name(name: str, conv_type: str) -> str:
 def from_pytorch_port(
     weights: Dict[str, Tensor], layout: Optional[PortLayout] = None
 ) -> Dict[str, Tensor]:
-    """Weights of the port to those of a ``Recognizer3D``.
+    """Converts weights of the port to those of a ``Recognizer3D``.
 
     Args:
         weights (dict[str, Tensor]): The port's ``state_dict``.

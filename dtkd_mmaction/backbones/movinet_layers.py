@@ -20,13 +20,13 @@ PADDINGS = ('same', 'symmetric')
 
 
 def make_divisible(width: float, divisor: int = 8) -> int:
-    """The nearest multiple of ``divisor``, at least 90 % of ``width``."""
+    """Returns a multiple of ``divisor``, at least 90 % of ``width``."""
     nearest = max(divisor, int(width + divisor / 2) // divisor * divisor)
     return nearest + divisor if nearest < 0.9 * width else nearest
 
 
 def same_padding(size: int, kernel: int, stride: int) -> Tuple[int, int]:
-    """TensorFlow's 'same': zeros before and after, the odd one after.
+    """Returns TensorFlow's 'same' padding; an odd zero goes to the end.
 
     Args:
         size (int): Pixels along one axis.
@@ -42,7 +42,7 @@ def same_padding(size: int, kernel: int, stride: int) -> Tuple[int, int]:
 
 
 def he_normal_(weight: Tensor) -> None:
-    """Keras' ``HeNormal``: fan-in, truncated at two standard deviations.
+    """Fills a weight with Keras' ``HeNormal`` (fan-in, truncated).
 
     Args:
         weight (Tensor): (C_out, C_in a group, ...), overwritten.
@@ -53,7 +53,7 @@ def he_normal_(weight: Tensor) -> None:
 
 
 def check_same_videos(past: Tensor, frames: Tensor) -> None:
-    """Raise if frames cannot follow those that a state is of.
+    """Raises an error if frames cannot continue the videos of a state.
 
     Args:
         past (Tensor): (B, C, T', ...), from the state.
@@ -68,7 +68,7 @@ def check_same_videos(past: Tensor, frames: Tensor) -> None:
 
 
 def running_mean(frames: Tensor, state: Optional[LayerState] = None) -> Tensor:
-    """Mean of all frames up to each one, those of earlier pieces included.
+    """Computes the mean of all frames up to each frame, over all pieces.
 
     Args:
         frames (Tensor): (B, C, T, ...).
@@ -96,7 +96,7 @@ def running_mean(frames: Tensor, state: Optional[LayerState] = None) -> Tensor:
 def after_past_frames(
     clip: Tensor, length: int, state: Optional[LayerState] = None
 ) -> Tensor:
-    """The clip behind the ``length`` frames before it, zeros at the start.
+    """Prepends the ``length`` frames before the clip; zeros at the start.
 
     Args:
         clip (Tensor): (B, C, T, H, W).
@@ -119,7 +119,7 @@ def after_past_frames(
 
 
 def positional_encoding(start: int, length: int, like: Tensor) -> Tensor:
-    """Sinusoidal encoding of the positions ``start .. start + length - 1``.
+    """Computes the sinusoidal encoding from position ``start`` on.
 
     Args:
         start (int): Index of the first frame.
@@ -141,13 +141,13 @@ def positional_encoding(start: int, length: int, like: Tensor) -> Tensor:
 
 
 class HardSigmoid(nn.Module):
-    """clip(0.2 x + 0.5, 0, 1): Keras' own, in the published stream weights.
+    """Hard sigmoid of Keras, ``clip(0.2 x + 0.5, 0, 1)``.
 
     Not ``nn.Hardsigmoid``, whose slope is 1 / 6.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Elementwise."""
+        """Applies the function elementwise."""
         return (0.2 * x + 0.5).clamp(0, 1)
 
 
@@ -199,7 +199,7 @@ class ConvBlock(nn.Module):
         self.act = nn.Identity() if act is None else act()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, T, H, W) to (B, C_out, T, H / stride, W / stride)."""
+        """Maps (B, C_in, T, H, W) to (B, C_out, T, H / stride, W / stride)."""
         if self.pad_by_size:
             _, height, width = self.conv.kernel_size
             stride = self.conv.stride[-1]
@@ -212,7 +212,7 @@ class ConvBlock(nn.Module):
 
 
 class DepthwiseConv(nn.ModuleList):
-    """The convolution over time and space, in one block or in two.
+    """Depthwise convolution over time and space, in one block or in two.
 
     Args:
         channels (int): e.
@@ -259,7 +259,7 @@ class DepthwiseConv(nn.ModuleList):
         self.causal = causal
 
     def forward(self, x: Tensor, state: Optional[LayerState] = None) -> Tensor:
-        """(B, e, T, H, W) to (B, e, T, H / stride, W / stride)."""
+        """Maps (B, e, T, H, W) to (B, e, T, H / stride, W / stride)."""
         for block in self:
             look_back = block.conv.kernel_size[0] - 1
             if self.causal and look_back:
@@ -269,7 +269,7 @@ class DepthwiseConv(nn.ModuleList):
 
 
 class SqueezeExcitation(nn.Module):
-    """One gate a channel, from the mean over the clip.
+    """Squeeze-excitation: one gate per channel, from the mean over the clip.
 
     The causal form gates every frame, from the mean over the frames so far
     and the frame's own.
@@ -304,7 +304,7 @@ class SqueezeExcitation(nn.Module):
         )
 
     def forward(self, x: Tensor, state: Optional[LayerState] = None) -> Tensor:
-        """(B, e, T, H, W), gated."""
+        """Multiplies (B, e, T, H, W) by the gates."""
         if self.causal:
             start = 0 if state is None else state.get('count', 0)
             own = x.mean(dim=(3, 4), keepdim=True)
@@ -319,7 +319,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class SkipPool(nn.Module):
-    """Average of 3 x 3 pixels at stride 2.
+    """Average pooling of 3 x 3 pixels at stride 2.
 
     Args:
         padding (str): ``'same'``: as TensorFlow, where border windows count
@@ -331,7 +331,7 @@ class SkipPool(nn.Module):
         self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) to (B, C, T, ceil(H / 2), ceil(W / 2))."""
+        """Maps (B, C, T, H, W) to (B, C, T, ceil(H / 2), ceil(W / 2))."""
         same = self.padding == 'same'
         # An even size has its one row of padding after the last: ceil_mode.
         height, width = (size % 2 if same else 1 for size in x.shape[-2:])
@@ -348,7 +348,7 @@ class SkipPool(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """x + alpha * branch(x), with no activation after the sum.
+    """Bottleneck ``x + alpha * branch(x)``, without an activation behind it.
 
     Expand, depthwise, squeeze-excitation, project. alpha starts at 0
     (ReZero), so a new network's layers are their skips.
@@ -397,14 +397,14 @@ class Bottleneck(nn.Module):
         self.skip = nn.Sequential(*skip)  # the identity where empty
 
     def forward(self, x: Tensor, state: Optional[LayerState] = None) -> Tensor:
-        """(B, C_in, T, H, W) to (B, b, T, H / stride, W / stride)."""
+        """Maps (B, C_in, T, H, W) to (B, b, T, H / stride, W / stride)."""
         branch = self.depthwise(self.expand(x), state)
         branch = self.project(self.se(branch, state))
         return self.skip(x) + self.drop_path(self.alpha * branch)
 
 
 def activations(conv_type: str) -> Tuple[type, type]:
-    """Classes of the activation and of squeeze-excitation's gate."""
+    """Returns the classes of the activation and of the gate."""
     if conv_type == '2plus1d':
         return nn.Hardswish, HardSigmoid
     return nn.SiLU, nn.Sigmoid

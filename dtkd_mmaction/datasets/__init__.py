@@ -1,4 +1,4 @@
-"""What MMAction2's data sets lack."""
+"""Data sets, samplers and keyed views."""
 
 from .checked_video_dataset import CheckedVideoDataset
 from .epic_kitchens_dataset import EpicKitchensDataset, SegmentInit

@@ -39,7 +39,7 @@ class SegmentInit(DecordInit):
     """
 
     def transform(self, results: dict) -> dict:
-        """Open the video and find the segment in it.
+        """Opens the video and finds the segment in it.
 
         Raises:
             KeyError: If the sample has no segment.
@@ -106,7 +106,7 @@ class EpicKitchensDataset(CheckedVideoDataset):
             )
 
     def load_data_list(self) -> List[dict]:
-        """One sample a row of the CSV."""
+        """Loads one sample per row of the CSV."""
         if not osp.isfile(self.ann_file):
             raise FileNotFoundError(
                 f'{self._key} does not exist. Get EPIC_100_train.csv and '
@@ -131,7 +131,7 @@ class EpicKitchensDataset(CheckedVideoDataset):
         return samples
 
     def _sample(self, row: Dict[str, str], line: int) -> dict:
-        """One row as the pipeline wants it."""
+        """Converts a row into the input of the pipeline."""
         try:
             start = seconds(row['start_timestamp'])
             stop = seconds(row['stop_timestamp'])
@@ -179,6 +179,6 @@ class EpicKitchensDataset(CheckedVideoDataset):
 
 
 def seconds(timestamp: str) -> float:
-    """``HH:MM:SS.ss`` in seconds."""
+    """Converts ``HH:MM:SS.ss`` to seconds."""
     hours, minutes, rest = timestamp.split(':')
     return 3600 * int(hours) + 60 * int(minutes) + float(rest)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @METRICS.register_module()
 class VerbNounMetric(BaseMetric):
-    """Top-1 and top-5 of verb, noun and action, as EPIC-KITCHENS counts them.
+    """Top-1 and top-5 accuracy of verb, noun and action (EPIC-KITCHENS).
 
     An action is a verb and a noun; it is right if both are. The actions are
     ranked by the product of the two probabilities.
@@ -36,7 +36,7 @@ class VerbNounMetric(BaseMetric):
         self.class_counts = list(class_counts)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Note of each sample what is right.
+        """Records which answers of each sample are right.
 
         Args:
             data_batch: Not used.
@@ -63,7 +63,7 @@ class VerbNounMetric(BaseMetric):
             self.results.append(dict(zip(names, sample_hits)))
 
     def compute_metrics(self, results: List[dict]) -> Dict[str, float]:
-        """Share of the samples that are right."""
+        """Computes the accuracies over all samples."""
         return {
             name: sum(result[name] for result in results) / len(results)
             for name in results[0]
@@ -73,7 +73,7 @@ class VerbNounMetric(BaseMetric):
 def count_hits(
     verbs: Tensor, nouns: Tensor, labels: Tensor
 ) -> Dict[str, Tensor]:
-    """What is right of each sample.
+    """Returns which answers of each sample are right.
 
     Args:
         verbs (Tensor): Probabilities, (B, V).

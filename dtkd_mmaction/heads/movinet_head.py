@@ -12,7 +12,7 @@ from ..backbones.movinet_layers import LayerState, he_normal_, running_mean
 
 @MODELS.register_module()
 class MoViNetHead(BaseHead):
-    """Mean over time and space, linear, swish, dropout, linear.
+    """Head of MoViNet: mean over the clip, linear, swish, dropout, linear.
 
     The official recipe trains with ``label_smooth_eps=0.1``.
 
@@ -51,25 +51,25 @@ class MoViNetHead(BaseHead):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The official initialisation."""
+        """Applies the official initialisation."""
         he_normal_(self.fc1.weight)
         nn.init.normal_(self.fc2.weight, std=0.01)
         nn.init.zeros_(self.fc1.bias)
         nn.init.zeros_(self.fc2.bias)
 
     def init_weights(self) -> None:
-        """MMEngine's entry: the official initialisation, then ``init_cfg``."""
+        """Applies the official initialisation, then ``init_cfg``."""
         self.reset_parameters()
         super().init_weights()
 
     def forward(self, x: Tensor, **kwargs) -> Tensor:
-        """(B, C, T, H, W) to logits (B, K)."""
+        """Maps (B, C, T, H, W) to logits (B, K)."""
         return self._classify(x.mean(dim=(2, 3, 4)))
 
     def stream(
         self, x: Tensor, state: Optional[LayerState] = None
     ) -> Tuple[Tensor, LayerState]:
-        """Logits of the videos so far.
+        """Returns the logits of the videos so far.
 
         Args:
             x (Tensor): The map of the next piece, (B, C, T, H, W).
@@ -86,5 +86,5 @@ class MoViNetHead(BaseHead):
         return self._classify(means[:, :, -1]), state
 
     def _classify(self, pooled: Tensor) -> Tensor:
-        """(B, C) to logits (B, K)."""
+        """Maps (B, C) to logits (B, K)."""
         return self.fc2(self.dropout(self.act(self.fc1(pooled))))

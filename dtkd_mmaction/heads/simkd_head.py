@@ -49,7 +49,7 @@ class SimKDProjector(nn.Sequential):
 
 @MODELS.register_module()
 class SimKDHead(BaseHead):
-    """Projects the student's features and asks the teacher's classifier.
+    """Projects the student's features for the teacher's classifier.
 
     Stays at inference, so the student costs more than the stock one.
     Configured by :class:`~dtkd_mmaction.distillers.SimKDDistiller`.
@@ -91,7 +91,7 @@ class SimKDHead(BaseHead):
             self.class_counts = self.classifier.class_counts
 
     def train(self, mode: bool = True) -> 'SimKDHead':
-        """The teacher's classifier stays in eval mode."""
+        """Sets the mode; the teacher's classifier stays in eval mode."""
         super().train(mode)
         self.classifier.eval()
         return self
@@ -99,7 +99,7 @@ class SimKDHead(BaseHead):
     def predict_by_feat(
         self, cls_scores: Tensor, data_samples: List[ActionDataSample]
     ) -> List[ActionDataSample]:
-        """Probabilities of the classes, as the teacher's head gives them.
+        """Returns class probabilities as the teacher's head computes them.
 
         Args:
             cls_scores (Tensor): Logits, (B * clips, K).
@@ -110,7 +110,7 @@ class SimKDHead(BaseHead):
     def project(
         self, features: Any, num_segs: Optional[int] = None, **kwargs
     ) -> Tensor:
-        """The student's head input in the teacher's space, (B, C_t, T, H, W).
+        """Projects the head input into the teacher's space, (B, C_t, T, H, W).
 
         Args:
             features: What the student's stock head would read.
@@ -121,7 +121,7 @@ class SimKDHead(BaseHead):
     def forward(
         self, x: Any, num_segs: Optional[int] = None, **kwargs
     ) -> Tensor:
-        """The student's head input to logits (B, K)."""
+        """Maps the student's head input to logits (B, K)."""
         projected = self.project(x, num_segs)
         frames = getattr(self.classifier, 'num_segments', None)
         return self.classifier(

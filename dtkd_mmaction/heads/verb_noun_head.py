@@ -1,4 +1,4 @@
-"""Two questions, one stock head: which verb, which noun."""
+"""Stock head with two sets of classes: verbs and nouns."""
 
 from typing import Dict, Iterator, List, Sequence, Tuple
 
@@ -14,7 +14,7 @@ PARTS = ('verb', 'noun')
 
 @MODELS.register_module()
 class VerbNounHead(BaseHead):
-    """A stock head with the classes of verbs and nouns side by side.
+    """Stock head whose classes are those of verbs and nouns.
 
     The stock head gives one tensor of logits (B, V + N) and knows nothing of
     its two parts; this head gives each part a cross entropy and a softmax of
@@ -65,7 +65,7 @@ class VerbNounHead(BaseHead):
         self._register_load_state_dict_pre_hook(accept_stock_head)
 
     def forward(self, x, **kwargs) -> Tensor:
-        """What the stock head reads to its logits, (B, V + N).
+        """Maps the stock head's input to logits, (B, V + N).
 
         Args:
             x: In the stock head's own form.
@@ -76,7 +76,7 @@ class VerbNounHead(BaseHead):
     def loss_by_feat(
         self, cls_scores: Tensor, data_samples: List[ActionDataSample]
     ) -> Dict[str, Tensor]:
-        """Cross entropy and accuracy of both parts.
+        """Computes cross-entropy and accuracy of both parts.
 
         Args:
             cls_scores (Tensor): Logits, (B, V + N).
@@ -105,7 +105,7 @@ class VerbNounHead(BaseHead):
     def predict_by_feat(
         self, cls_scores: Tensor, data_samples: List[ActionDataSample]
     ) -> List[ActionDataSample]:
-        """Probabilities of verbs and nouns, averaged over a sample's clips.
+        """Averages the probabilities of verbs and nouns over a sample's clips.
 
         ``average_clips`` is that of :class:`BaseHead`: 'prob' averages the
         clips' probabilities, 'score' their logits, None nothing.
@@ -136,7 +136,7 @@ class VerbNounHead(BaseHead):
         return data_samples
 
     def _split(self, scores: Tensor) -> Iterator[Tuple[str, Tensor]]:
-        """Name and share of both parts; softmax wants float32 under AMP."""
+        """Splits scores into both parts, in float32."""
         counts = list(self.class_counts.values())
         return zip(PARTS, scores.float().split(counts, dim=1))
 
@@ -159,7 +159,7 @@ class VerbNounHead(BaseHead):
 
 
 def accept_stock_head(state_dict: dict, prefix: str, *_) -> None:
-    """Let a checkpoint of the stock head begin where its layers fit.
+    """Renames the weights of a stock head for this head.
 
     A ``load_state_dict`` pre-hook: X3D's hidden layer, for one, is trained on
     Kinetics as well. The last layer has other classes and is left alone, as

@@ -20,7 +20,7 @@ REDUCTIONS = ('sum_positions', 'mean')
 
 
 def attention_vectors(feature_map: Tensor, norm_over: str) -> Tensor:
-    """Mean square over channels, of unit length over positions.
+    """Returns the mean square over channels, normalised over positions.
 
     Args:
         feature_map (Tensor): (B, C, T, H, W).
@@ -45,7 +45,7 @@ def at_loss(
     norm_over: str = 'thw',
     reduction: str = 'sum_positions',
 ) -> Tensor:
-    """Squared difference between the attention of two maps.
+    """Computes the squared difference of the attention of two maps.
 
     Maps of different grids are brought onto the smaller one first: pooling
     features and pooling their squares are not the same, and the official
@@ -79,7 +79,7 @@ def at_loss(
 def deepest_pairs(
     student_maps: Sequence, teacher_maps: Sequence, count: int
 ) -> List[Tuple]:
-    """The last ``count`` stages of both, paired from the deep end.
+    """Pairs the last ``count`` stages of two models, deepest with deepest.
 
     Args:
         student_maps (Sequence): One entry a stage, shallow to deep.
@@ -147,7 +147,7 @@ class ATLoss(nn.Module):
     def forward(
         self, student_maps: List[Tensor], teacher_maps: List[Tensor]
     ) -> Tensor:
-        """Weighted sum of :func:`at_loss` over the pairs of stages.
+        """Computes the weighted sum of :func:`at_loss` over the stage pairs.
 
         Args:
             student_maps (list[Tensor]): Each (B, C, T, H, W), shallow to

@@ -32,7 +32,7 @@ VALUE_RELATIONS = ('square', 'gram')
 def partially_crossed(
     student: Tensor, teacher: Tensor, probability: float
 ) -> Tensor:
-    """The student's elements, each by chance replaced by the teacher's.
+    """Replaces random elements of the student's tensor by the teacher's.
 
     Args:
         student (Tensor): Any shape.
@@ -48,13 +48,13 @@ def partially_crossed(
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """``softmax(Q K^T / sqrt(d)) V`` of one head; all (B, N, d)."""
+    """Computes ``softmax(Q K^T / sqrt(d)) V`` of one head; all (B, N, d)."""
     scores = query @ key.transpose(1, 2) / query.shape[-1] ** 0.5
     return scores.softmax(dim=-1) @ value
 
 
 def value_relation(value: Tensor, value_rel: str) -> Tensor:
-    """What is compared of the values, by either reading of "V V / sqrt(d)".
+    """Returns the relation of the values, by one reading of "V V / sqrt(d)".
 
     Args:
         value (Tensor): (B, N, d).
@@ -77,7 +77,7 @@ def proj1_loss(
     replace_probability: float = 0.5,
     value_rel: str = 'square',
 ) -> Tensor:
-    """L_proj1: partially crossed attention and the values' relation.
+    """Computes L_proj1: partially crossed attention and value relation.
 
     Args:
         student_qkv (Sequence[Tensor]): Queries, keys, values, each
@@ -105,7 +105,7 @@ def proj1_loss(
 def discriminator_loss(
     teacher_scores: Tensor, student_scores: Tensor
 ) -> Tensor:
-    """L_MAD: -log D(teacher) - log(1 - D(student)), which trains D.
+    """Computes L_MAD, -log D(teacher) - log(1 - D(student)), to train D.
 
     Args:
         teacher_scores (Tensor): Logits of D, any shape.
@@ -122,7 +122,7 @@ def discriminator_loss(
 
 
 def adversarial_loss(student_scores: Tensor) -> Tensor:
-    """L_MVG: log(1 - D(student)), which the student minimises.
+    """Computes L_MVG, log(1 - D(student)), which the student minimises.
 
     Args:
         student_scores (Tensor): Logits of D, any shape.
@@ -136,7 +136,7 @@ def adversarial_loss(student_scores: Tensor) -> Tensor:
 
 
 class GroupwiseLinear(nn.Module):
-    """GL: a linear map of its own for every neighbourhood of positions.
+    """Group-wise linear layer (GL): one linear map per group of positions.
 
     Args:
         in_channels (int): Of the map.
@@ -173,7 +173,7 @@ class GroupwiseLinear(nn.Module):
         )
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        """(B, C_in, *grid) to (B, C_out, *grid)."""
+        """Maps (B, C_in) and a grid to (B, C_out) on the same grid."""
         padding = []
         for length, block, blocks in zip(
             self.grid, self.neighbourhood, self.blocks
@@ -202,7 +202,7 @@ class GroupwiseLinear(nn.Module):
 
 
 def as_tokens(feature_map: Tensor) -> Tensor:
-    """(B, C, T, H, W) to (B, T * H * W, C)."""
+    """Reshapes (B, C, T, H, W) to (B, T * H * W, C)."""
     return rearrange(feature_map, 'b c t h w -> b (t h w) c')
 
 
@@ -321,7 +321,7 @@ class CAKDLoss(nn.Module):
         self.monitors: Dict[str, Tensor] = {}
 
     def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
-        """Weighted sum of the student's terms, and the discriminator's.
+        """Computes the weighted terms of the student and the discriminator.
 
         Args:
             student_map (Tensor): (B, C_s, T, H, W).

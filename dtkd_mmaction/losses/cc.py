@@ -24,7 +24,7 @@ FORMS = ('kernel', 'neighbour')
 def correlation_matrix(
     embeddings: Tensor, gamma: float = 0.4, order: int = 2
 ) -> Tensor:
-    """Gaussian kernel of all pairs, as its Taylor expansion.
+    """Computes the Taylor expansion of the Gaussian kernel of all pairs.
 
     ``exp(-gamma * |x - y| ** 2) = exp(-2 * gamma) * exp(2 * gamma * x.y)``
     for unit vectors, so the embeddings are made unit vectors first.
@@ -48,7 +48,7 @@ def correlation_matrix(
 def cc_loss(
     student: Tensor, teacher: Tensor, gamma: float = 0.4, order: int = 2
 ) -> Tensor:
-    """Mean squared difference of the correlation matrices (paper).
+    """Computes the mean squared difference of two correlation matrices.
 
     Args:
         student (Tensor): Embeddings, (B, D_s).
@@ -66,7 +66,7 @@ def cc_loss(
 
 
 def cc_neighbour_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Products of the errors of consecutive samples (RepDistiller).
+    """Computes products of the errors of consecutive samples (RepDistiller).
 
     It depends on the order of the batch, and is 0 where every second sample
     matches.
@@ -155,7 +155,7 @@ class CCLoss(nn.Module):
     def forward(
         self, student_embedding: Tensor, teacher_embedding: Tensor
     ) -> Tensor:
-        """Weighted loss of the form.
+        """Computes the weighted loss in the chosen form.
 
         Args:
             student_embedding (Tensor): (B, D_s).

@@ -1,4 +1,4 @@
-"""Curriculum temperature (Li et al., AAAI 2023): KD that grows harder.
+"""Curriculum temperature (Li et al., AAAI 2023): KD with rising difficulty.
 
 The temperature is learnt against the student: it climbs the loss that the
 student descends, more and more over the first epochs. This is the authors'
@@ -23,7 +23,7 @@ TAU_RANGE = 20.0
 
 
 class ScaleGradient(torch.autograd.Function):
-    """The identity, whose gradient is multiplied by a number.
+    """Identity function that multiplies the gradient by a number.
 
     The number carries the sign: a negative one reverses the gradient, and
     nothing in here reverses it once more.
@@ -31,18 +31,18 @@ class ScaleGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, tensor: Tensor, scale: float) -> Tensor:
-        """``tensor`` unchanged."""
+        """Returns ``tensor`` unchanged."""
         ctx.scale = scale
         return tensor.clone()
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        """``scale * gradient``; none for the scale."""
+        """Returns ``scale * gradient``; the scale has no gradient."""
         return ctx.scale * gradient, None
 
 
 def gradient_scale(epoch: int, decay_epochs: int) -> float:
-    """lambda: from 0 to -1 along half a cosine, then -1.
+    """Returns lambda: from 0 to -1 along half a cosine, then -1.
 
     Args:
         epoch (int): Counted from 1.
@@ -103,7 +103,7 @@ class CTKDLoss(nn.Module):
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor
     ) -> Tensor:
-        """Weighted :func:`kd_loss`; both logits are (B, N)."""
+        """Computes the weighted :func:`kd_loss`; both logits are (B, N)."""
         teacher_logits = teacher_logits.detach()
         if self.standardise:
             student_logits = standardise_logits(student_logits)

@@ -33,7 +33,7 @@ FUSIONS = ('logit', 'prob', 'standardised_logit', 'loss')
 
 
 def teacher_confidence(logits: Tensor, tau: float, kind: str) -> Tensor:
-    """How sure a teacher is of each sample (Eq. 4).
+    """Computes a teacher's confidence in each sample (Eq. 4).
 
     Args:
         logits (Tensor): Teacher logits, (B, N).
@@ -64,7 +64,7 @@ def teacher_confidence(logits: Tensor, tau: float, kind: str) -> Tensor:
 def student_teacher_discrepancy(
     student_logits: Tensor, teacher_logits: Tensor, kind: str, tau: float = 1.0
 ) -> Tensor:
-    """Distance between student and teacher on each sample (Eq. 5).
+    """Computes the distance of student and teacher per sample (Eq. 5).
 
     Args:
         student_logits (Tensor): (B, N).
@@ -140,7 +140,7 @@ def datw_weights(
     conf_temperature: Optional[float] = None,
     trust: Optional[Tensor] = None,
 ) -> Tensor:
-    """Weight of every teacher on every sample (Eq. 4 to 6).
+    """Computes the weight of every teacher per sample (Eq. 4 to 6).
 
     Args:
         student_logits (Tensor): (B, N).
@@ -182,7 +182,7 @@ def datw_weights(
 def fused_log_probs(
     teacher_logits: Sequence[Tensor], weights: Tensor, tau: float, fuse: str
 ) -> Tensor:
-    """The weighted teachers as one target (Eq. 3).
+    """Fuses the weighted teachers into one target (Eq. 3).
 
     Args:
         teacher_logits (Sequence[Tensor]): K tensors of (B, N).
@@ -217,7 +217,7 @@ def datw_loss(
     tau: float,
     fuse: str,
 ) -> Tensor:
-    """Distillation from the weighted teachers (Eq. 3 and 7).
+    """Computes the distillation from the weighted teachers (Eq. 3 and 7).
 
     Args:
         student_logits (Tensor): (B, N).
@@ -253,7 +253,7 @@ def datw_loss(
 
 @MODELS.register_module()
 class DATWLoss(nn.Module):
-    """L_SR: distillation from teachers weighted sample by sample.
+    """L_SR: distillation from teachers that are weighted per sample.
 
     Args:
         loss_weight (float): alpha of Eq. 14. Defaults to 1.0.

@@ -20,7 +20,7 @@ EPS = 1e-8
 
 
 def pearson_correlation(one: Tensor, other: Tensor, dim: int) -> Tensor:
-    """Correlation coefficients along a dimension, 0 for a constant.
+    """Computes correlation coefficients along a dimension; 0 for constants.
 
     Args:
         one (Tensor): (B, N).
@@ -43,7 +43,7 @@ def dist_loss(
     gamma: float,
     tau: float,
 ) -> Tensor:
-    """``tau ** 2 * (beta * inter + gamma * intra)``.
+    """Computes ``tau ** 2 * (beta * inter + gamma * intra)``.
 
     Args:
         student_logits (Tensor): (B, N).
@@ -66,7 +66,7 @@ def dist_loss(
 
 @MODELS.register_module()
 class DISTLoss(nn.Module):
-    """Correlation of probabilities over classes and over samples.
+    """DIST: correlation of probabilities over classes and over samples.
 
     Args:
         loss_weight (float): Defaults to 2.0.
@@ -111,7 +111,7 @@ class DISTLoss(nn.Module):
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor
     ) -> Tensor:
-        """Weighted :func:`dist_loss`; both logits are (B, N)."""
+        """Computes the weighted :func:`dist_loss`; both logits are (B, N)."""
         student = at_least_float32(student_logits)
         teacher = at_least_float32(teacher_logits.detach())
         if self.gather:

@@ -26,7 +26,7 @@ def dkd_terms(
     labels: Tensor,
     tau: float,
 ) -> Tuple[Tensor, Tensor]:
-    """TCKD and NCKD of every sample.
+    """Computes TCKD and NCKD of every sample.
 
     ``KL(p || q) = TCKD + (1 - p_c) * NCKD``, with c the label.
 
@@ -75,7 +75,7 @@ def dkd_loss(
     beta: Union[float, Tensor],
     tau: float,
 ) -> Tensor:
-    """``tau ** 2 * (alpha * TCKD + beta * NCKD)``, mean over the batch.
+    """Computes the batch mean of ``tau ** 2 * (alpha * TCKD + beta * NCKD)``.
 
     Args:
         student_logits (Tensor): (B, N).
@@ -149,7 +149,7 @@ class DKDLoss(nn.Module):
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor
     ) -> Tensor:
-        """Weighted :func:`dkd_loss`.
+        """Computes the weighted :func:`dkd_loss`.
 
         Args:
             student_logits (Tensor): (B, N).

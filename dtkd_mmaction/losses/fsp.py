@@ -20,7 +20,7 @@ from .options import check_ranges
 
 
 def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
-    """Mean over positions of the products of two maps' channels.
+    """Averages the products of two maps' channels over positions.
 
     Args:
         first (Tensor): (B, C_1, T, H, W).
@@ -42,7 +42,7 @@ def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
 def fsp_loss(
     student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]
 ) -> Tensor:
-    """Mean squared difference of the matrices, summed over stage pairs.
+    """Sums the mean squared difference of the matrices over stage pairs.
 
     Args:
         student_maps (Sequence[Tensor]): S maps, shallow to deep, each
@@ -65,7 +65,7 @@ def fsp_loss(
 
 @MODELS.register_module()
 class FSPLoss(nn.Module):
-    """FSP matrices of all consecutive stages, next to the label loss.
+    """FSP loss on the matrices of all pairs of consecutive stages.
 
     The authors train with this loss first and with the labels afterwards;
     here both go together. A ViT teacher's maps are best tapped before its
@@ -122,7 +122,7 @@ class FSPLoss(nn.Module):
     def forward(
         self, student_maps: List[Tensor], teacher_maps: List[Tensor]
     ) -> Tensor:
-        """Weighted :func:`fsp_loss`.
+        """Computes the weighted :func:`fsp_loss`.
 
         Args:
             student_maps (list[Tensor]): Each (B, C, T, H, W), shallow to

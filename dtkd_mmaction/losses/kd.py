@@ -17,7 +17,7 @@ def kl_divergence(
     student_logits: Tensor,
     tau: Union[float, Tensor],
 ) -> Tensor:
-    """KL(target || student) of every sample.
+    """Computes KL(target || student) of every sample.
 
     Args:
         target_log_probs (Tensor): Log-probabilities at temperature ``tau``,
@@ -39,7 +39,7 @@ def kd_loss(
     teacher_logits: Tensor,
     tau: Union[float, Tensor],
 ) -> Tensor:
-    """``tau ** 2 * KL(teacher || student)``, mean over the batch (Eq. 1).
+    """Computes the mean of ``tau ** 2 * KL(teacher || student)`` (Eq. 1).
 
     Args:
         student_logits (Tensor): (B, N).
@@ -90,7 +90,7 @@ class KDLoss(nn.Module):
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor
     ) -> Tensor:
-        """Weighted :func:`kd_loss`; both logits are (B, N)."""
+        """Computes the weighted :func:`kd_loss`; both logits are (B, N)."""
         if self.standardise:
             student_logits = standardise_logits(student_logits)
             teacher_logits = standardise_logits(teacher_logits)

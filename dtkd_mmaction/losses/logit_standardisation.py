@@ -13,7 +13,7 @@ EPS = 1e-7
 
 
 def standardise_logits(logits: Tensor) -> Tensor:
-    """Each sample's logits with mean 0 and standard deviation 1.
+    """Standardises each sample's logits to mean 0 and deviation 1.
 
     A loss on the result sees only the shape of the logits, not their offset
     and scale, which a student of less capacity need not copy. Logits of one

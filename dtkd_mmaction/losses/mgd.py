@@ -23,7 +23,7 @@ REDUCTIONS = ('mse_mean', 'sum_per_sample')
 def mgd_loss(
     generated: Tensor, teacher_map: Tensor, reduction: str = 'mse_mean'
 ) -> Tensor:
-    """Squared error at every position, masked or not.
+    """Computes the squared error at every position, masked or not.
 
     Args:
         generated (Tensor): (B, C, T, H, W).
@@ -47,7 +47,7 @@ def mgd_loss(
 def random_mask(
     feature_map: Tensor, mask_on: str, mask_ratio: float
 ) -> Tensor:
-    """Zeros with probability ``mask_ratio``, else ones.
+    """Draws zeros with probability ``mask_ratio`` and ones otherwise.
 
     What is kept is not scaled up, as it would be by dropout.
 
@@ -75,7 +75,7 @@ def random_mask(
 
 @MODELS.register_module()
 class MGDLoss(nn.Module):
-    """Generation of the teacher's last map from the student's masked one.
+    """MGD: generates the teacher's last map from the student's masked map.
 
     The layers serve the training only.
 
@@ -138,7 +138,7 @@ class MGDLoss(nn.Module):
         )
 
     def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
-        """Weighted :func:`mgd_loss`: align, then mask, then generate.
+        """Aligns, masks and generates, then computes :func:`mgd_loss`.
 
         Args:
             student_map (Tensor): (B, C_s, T, H, W).

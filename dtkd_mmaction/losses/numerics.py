@@ -1,11 +1,11 @@
-"""The number type that the losses compute in."""
+"""Number type in which the losses compute."""
 
 import torch
 from torch import Tensor
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Half precision becomes float32, wider types stay as they are.
+    """Converts half precision to float32; wider types stay.
 
     Softmax, KL, quantiles and pairwise distances lose their meaning in the
     10 or 7 mantissa bits that automatic mixed precision hands them.

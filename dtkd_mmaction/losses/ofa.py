@@ -23,7 +23,7 @@ def ofa_loss(
     epsilon: float,
     tau: float,
 ) -> Tensor:
-    """Cross-entropy to the teacher, with more weight on the right class.
+    """Computes cross-entropy to the teacher, with more weight on the label.
 
     A class k has the weight ``p_k ** epsilon``, the labelled one
     ``(1 + p_k) ** epsilon - 1``, for the teacher's probability p_k. There is
@@ -50,7 +50,7 @@ def ofa_loss(
 
 
 def separable_convolution(in_channels: int, out_channels: int) -> nn.Module:
-    """Two depthwise separable convolutions that halve height and width.
+    """Builds two depthwise separable convolutions that halve the size.
 
     Args:
         in_channels (int): Also between the two.
@@ -82,7 +82,7 @@ def separable_convolution(in_channels: int, out_channels: int) -> nn.Module:
 def stage_head(
     channels: int, width: int, depth: int, num_classes: int
 ) -> nn.Sequential:
-    """The classifier of one stage.
+    """Builds the classifier of one stage.
 
     Args:
         channels (int): Of the stage's map.
@@ -121,7 +121,7 @@ def stage_head(
 
 @MODELS.register_module()
 class OFALoss(nn.Module):
-    """OFA-KD: the teacher's logits, for the student and for its stages.
+    """OFA-KD: the student and each of its stages follow the teacher's logits.
 
     The stages' classifiers serve the training only.
 
@@ -204,7 +204,7 @@ class OFALoss(nn.Module):
         teacher_logits: Tensor,
         labels: Tensor,
     ) -> Tensor:
-        """Weighted sum of :func:`ofa_loss` over the stages and the logits.
+        """Computes the weighted :func:`ofa_loss` of stages and logits.
 
         Args:
             student_logits (Tensor): (B, N).

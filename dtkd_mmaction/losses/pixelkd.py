@@ -20,7 +20,7 @@ FITS = ('resize', 'crop')
 
 
 def pixel_kd_loss(reconstruction: Tensor, clip: Tensor) -> Tensor:
-    """Mean absolute error over all pixels.
+    """Computes the mean absolute error over all pixels.
 
     Args:
         reconstruction (Tensor): (B, 3, T, H, W).
@@ -41,7 +41,7 @@ def pixel_kd_loss(reconstruction: Tensor, clip: Tensor) -> Tensor:
 
 
 def evenly_spaced_frames(clip: Tensor, count: int) -> Tensor:
-    """``count`` frames at even distances from the first on.
+    """Takes ``count`` evenly spaced frames, beginning with the first.
 
     Args:
         clip (Tensor): (B, C, T, H, W).
@@ -82,7 +82,7 @@ def fit_frames(frames: Tensor, size: Tuple[int, int], fit: str) -> Tensor:
 
 @MODELS.register_module()
 class PixelKDLoss(nn.Module):
-    """Reconstruction of the teacher's clip from the student's stem.
+    """PixelKD: reconstructs the teacher's clip from the student's stem.
 
     The term of the reconstruction alone: the authors add KD with 0.9 at
     tau 4 and a label loss with 0.1. Every frame is drawn by itself. The
@@ -141,7 +141,7 @@ class PixelKDLoss(nn.Module):
         self.activation = nn.PReLU(3)
 
     def reconstruct(self, student_stem: Tensor) -> Tensor:
-        """Draw every frame, ``magnification`` times as large as the stem.
+        """Draws every frame, ``magnification`` times as large as the stem.
 
         Args:
             student_stem (Tensor): (B, C, T, H, W).
@@ -154,7 +154,7 @@ class PixelKDLoss(nn.Module):
         return self.activation(self.shuffle(frames))
 
     def forward(self, student_stem: Tensor, teacher_clip: Tensor) -> Tensor:
-        """Weighted :func:`pixel_kd_loss` on the moments that both have.
+        """Computes the weighted :func:`pixel_kd_loss` on the shared frames.
 
         Args:
             student_stem (Tensor): (B, C, T, H, W), before normalisation and

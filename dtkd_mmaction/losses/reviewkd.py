@@ -20,7 +20,7 @@ PYRAMID = (4, 2, 1)
 
 
 def hcl_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Hierarchical context loss: squared errors at several resolutions.
+    """Computes the hierarchical context loss: errors at several resolutions.
 
     The maps as they are have the weight 1, and pooled to 4 x 4, 2 x 2 and
     1 x 1 in every frame half of the one before; the sum is divided by the
@@ -51,14 +51,14 @@ def hcl_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class SafeBatchNorm3d(nn.BatchNorm3d):
-    """Batch norm that also takes a single vector.
+    """Batch norm that also accepts a single vector.
 
     The pooled vector of a last batch of one clip has no variance: the
     running statistics stand in.
     """
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        """(B, C, T, H, W) to the same."""
+        """Normalises (B, C, T, H, W)."""
         if feature_map.numel() > feature_map.shape[1]:
             return super().forward(feature_map)
         return F.batch_norm(
@@ -79,7 +79,7 @@ def resize_nearest(feature_map: Tensor, grid: Sequence[int]) -> Tensor:
 
 
 class AttentionBasedFusion(nn.Module):
-    """ABF: a stage of the student, fused with what the deeper ones gave.
+    """Attention-based fusion (ABF) of a stage with the deeper stages.
 
     Args:
         in_channels (int): Of the student's stage.
@@ -122,7 +122,7 @@ class AttentionBasedFusion(nn.Module):
         deeper: Optional[Tensor],
         grid: Sequence[int],
     ) -> Tuple[Tensor, Tensor]:
-        """What is compared with the teacher's stage, and what is passed on.
+        """Returns the map to compare with the teacher, and the map to pass on.
 
         Args:
             student_map (Tensor): (B, C_in, T, H, W).
@@ -145,7 +145,7 @@ class AttentionBasedFusion(nn.Module):
 
 @MODELS.register_module()
 class ReviewKDLoss(nn.Module):
-    """Review of the deepest stages and of the pooled vector.
+    """ReviewKD on the deepest stages and the pooled vector.
 
     The authors compare maps before the last activation of a stage; here the
     stages are what they are tapped as. The layers serve the training only.
@@ -229,7 +229,7 @@ class ReviewKDLoss(nn.Module):
         student_embedding: Tensor,
         teacher_embedding: Tensor,
     ) -> Tensor:
-        """Weighted sum of :func:`hcl_loss` over the levels.
+        """Computes the weighted sum of :func:`hcl_loss` over the levels.
 
         Args:
             student_maps (list[Tensor]): Each (B, C, T, H, W), shallow to

@@ -1,4 +1,4 @@
-"""The epoch that training is in, and the warm-up of a loss weight by it.
+"""Current epoch of the training, and the warm-up of a loss weight.
 
 The epoch is read from MMEngine's message hub, not counted in the loss: the
 hub is restored when training resumes, and an aborted or a repeated forward
@@ -9,7 +9,7 @@ from mmengine.logging import MessageHub
 
 
 def current_epoch() -> int:
-    """Epoch of the running training, counted from 1.
+    """Returns the epoch of the running training, counted from 1.
 
     Returns:
         int: 1 where no runner has set an epoch, and throughout a training
@@ -19,7 +19,7 @@ def current_epoch() -> int:
 
 
 def warm_up(epochs: int) -> float:
-    """Factor that grows linearly to 1, which the epoch ``epochs`` has first.
+    """Returns a factor that grows linearly and reaches 1 in epoch ``epochs``.
 
     Counted from 1, so that the first epoch has a weight above 0.
 

@@ -1,4 +1,4 @@
-"""Layers with weights that live in training only, and grid alignment."""
+"""Layers that exist in training only, and grid alignment."""
 
 from .clip_corruption import ClipCorruption
 from .grid import align_grids, resize_grid

@@ -1,4 +1,4 @@
-"""Another view of a clip that keeps every pixel in its place."""
+"""Augmentation that keeps every pixel in its place."""
 
 from typing import Tuple
 
@@ -11,7 +11,7 @@ GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601: red, green, blue
 
 
 def jitter_colours(clips: Tensor, strength: float) -> Tensor:
-    """Random brightness, contrast and saturation, one of each a clip.
+    """Changes brightness, contrast and saturation, one factor per clip.
 
     Args:
         clips (Tensor): Float, 0 to 255, (B, 1, 3, T, H, W).
@@ -35,7 +35,7 @@ def jitter_colours(clips: Tensor, strength: float) -> Tensor:
 def random_patches(
     batch: int, size: Tuple[int, int], patch_size: int, ratio: float, device
 ) -> Tensor:
-    """Random squares of a regular grid.
+    """Draws random squares of a regular grid.
 
     Args:
         batch (int): B.
@@ -110,7 +110,7 @@ class ClipCorruption(nn.Module):
         self.mask_ratio = mask_ratio
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Corrupt some clips.
+        """Corrupts some clips.
 
         Args:
             clips (Tensor): uint8 or float, 0 to 255, (B, 1, 3, T, H, W).

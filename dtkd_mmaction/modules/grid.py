@@ -1,4 +1,4 @@
-"""Bringing feature maps of different sizes onto one (T, H, W) grid."""
+"""Resizing of feature maps to one (T, H, W) grid."""
 
 from typing import List, Sequence, Tuple
 
@@ -9,7 +9,7 @@ GRIDS = ('min', 'student', 'vit')
 
 
 def resize_grid(feature_map: Tensor, grid: Tuple[int, int, int]) -> Tensor:
-    """Resizes a map: averages over cells to shrink, interpolate to grow.
+    """Resizes a map: averages to shrink, interpolates to grow.
 
     Args:
         feature_map (Tensor): (B, C, T, H, W).
@@ -32,7 +32,7 @@ def resize_grid(feature_map: Tensor, grid: Tuple[int, int, int]) -> Tensor:
 def common_grid(
     grids: Sequence[Tuple[int, int, int]], grid: str = 'min'
 ) -> Tuple[int, int, int]:
-    """The grid on which maps are compared.
+    """Returns the grid on which maps are compared.
 
     Args:
         grids (Sequence[tuple[int, int, int]]): (T, H, W) of the student's
@@ -48,7 +48,7 @@ def common_grid(
 
 
 def align_grids(maps: Sequence[Tensor], grid: str = 'min') -> List[Tensor]:
-    """Bring maps onto one grid.
+    """Resizes maps to one grid.
 
     Args:
         maps (Sequence[Tensor]): Each (B, C_i, T_i, H_i, W_i): the student's

@@ -1,4 +1,4 @@
-"""What stock heads read, as one map, and back."""
+"""Converts the input of stock heads to one map and back."""
 
 from typing import Any, List, Optional, Tuple
 
@@ -14,7 +14,7 @@ FORMS = ('map', 'class_token', 'pathways', 'vector', 'frames')
 
 
 def head_input_form(head_input: Any) -> Tuple[str, List[int]]:
-    """Which of :data:`FORMS` it has, and the channels of its parts.
+    """Returns the form of a head input and the channels of its parts.
 
     Raises:
         ValueError: For any other form.
@@ -36,7 +36,7 @@ def head_input_form(head_input: Any) -> Tuple[str, List[int]]:
 def head_input_to_map(
     head_input: Any, num_segs: Optional[int] = None
 ) -> Tensor:
-    """One map (B, C, T, H, W) with every channel that the head reads.
+    """Converts a head input to one map (B, C, T, H, W).
 
     Args:
         head_input: In one of :data:`FORMS`. A vector and a class token
@@ -61,7 +61,7 @@ def map_to_head_input(
     widths: List[int],
     frames: Optional[int] = None,
 ) -> Any:
-    """A map in the form that a stock head reads.
+    """Converts a map to the form that a stock head reads.
 
     Args:
         feature_map (Tensor): (B, sum of widths, T, H, W).

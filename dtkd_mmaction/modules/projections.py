@@ -1,4 +1,4 @@
-"""The projections phi of Eq. 8: teacher maps into one channel space.
+"""Projections phi of Eq. 8: teacher maps to one number of channels.
 
 Trainable projections of the *target* let the loss fall by shrinking the
 target instead of matching it, so the default is a fixed map and the trainable
@@ -24,7 +24,7 @@ NORMS = ('layernorm_noaffine', 'none', 'running_std')
 
 
 def orthogonal_matrix(rows: int, columns: int, seed: int) -> Tensor:
-    """A seeded (rows, columns) matrix with orthogonal rows or columns.
+    """Returns a seeded (rows, columns) matrix with orthogonal rows or columns.
 
     Scaled so that its rows have unit length on average: components of unit
     variance become components of unit variance, whichever of the two is the
@@ -43,12 +43,12 @@ def orthogonal_matrix(rows: int, columns: int, seed: int) -> Tensor:
 
 
 def project(feature_map: Tensor, matrix: Tensor) -> Tensor:
-    """1x1x1 convolution with a (C_out, C_in) matrix."""
+    """Applies a 1x1x1 convolution with a (C_out, C_in) matrix."""
     return F.conv3d(feature_map, matrix[..., None, None, None])
 
 
 class TeacherProjections(nn.Module):
-    """phi_ViT and phi_CNN.
+    """Projections phi_ViT and phi_CNN.
 
     Args:
         mode (str): ``'frozen_orthogonal'``: fixed seeded semi-orthogonal
@@ -130,7 +130,7 @@ class TeacherProjections(nn.Module):
         return mode in TRAINABLE or norm == 'running_std'
 
     def normalise(self, feature_map: Tensor, teacher: str) -> Tensor:
-        """Standardise a teacher's map, (B, C, T, H, W) to the same."""
+        """Standardises a teacher's map (B, C, T, H, W)."""
         if self.norm == 'none':
             return feature_map
         if self.norm == 'layernorm_noaffine':
@@ -171,7 +171,7 @@ class TeacherProjections(nn.Module):
     def forward(
         self, f_vit: Tensor, f_cnn: Tensor, width: int
     ) -> Tuple[Tensor, Tensor]:
-        """phi_ViT(f_ViT) and phi_CNN(f_CNN), both with ``width`` channels.
+        """Returns phi_ViT(f_ViT) and phi_CNN(f_CNN) with ``width`` channels.
 
         Args:
             f_vit (Tensor): (B, C_vit, T, H, W).
@@ -191,7 +191,7 @@ class TeacherProjections(nn.Module):
         projected_cnn: Tensor,
         labels: Optional[Tensor],
     ) -> Optional[Tensor]:
-        """What trains phi by itself, or None where nothing does.
+        """Returns phi's own loss, or None if it has none.
 
         Args:
             projected_vit (Tensor): First output of :meth:`forward`.
@@ -220,7 +220,7 @@ class TeacherProjections(nn.Module):
 
 
 def labelled_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of the rows with a label; 0 if there is none.
+    """Computes the mean cross-entropy of the labelled rows; 0 if none.
 
     Args:
         logits (Tensor): (B, N).

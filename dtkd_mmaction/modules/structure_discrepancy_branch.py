@@ -1,4 +1,4 @@
-"""The auxiliary branch g_SDB that predicts the teachers' residual (Eq. 11)."""
+"""Auxiliary branch g_SDB that predicts the teachers' residual (Eq. 11)."""
 
 from typing import Optional
 
@@ -22,7 +22,7 @@ class FusedNonLocal3d(NonLocal3d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) to the same."""
+        """Maps (B, C, T, H, W) to the same shape."""
         query, key, value = (
             # (B, 1, T*H*W, C'): one head
             layer(x).flatten(2).transpose(1, 2).unsqueeze(1).contiguous()
@@ -35,7 +35,7 @@ class FusedNonLocal3d(NonLocal3d):
 
 @MODELS.register_module()
 class StructureDiscrepancyBranch(nn.Module):
-    """SE(NL(f)), then a 1x1x1 convolution that frees its sign and width.
+    """Branch ``SE(NL(f))`` with a final 1x1x1 convolution (Eq. 11).
 
     The non-local block starts as the identity and squeeze-excitation only
     scales: without the last convolution the branch could not predict a
@@ -105,5 +105,5 @@ class StructureDiscrepancyBranch(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, student_map: Tensor) -> Tensor:
-        """(B, C_s, T, H, W) to the predicted residual (B, C_out, T, H, W)."""
+        """Predicts the residual (B, C_out, T, H, W) from (B, C_s, T, H, W)."""
         return self.layers(student_map)

@@ -1,4 +1,4 @@
-"""What MMAction2's transforms lack."""
+"""Transforms that MMAction2 lacks."""
 
 from .frame_exact_decode import FrameExactDecode
 

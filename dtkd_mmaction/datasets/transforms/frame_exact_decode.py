@@ -1,4 +1,4 @@
-"""Decoding that is right where decord cannot seek."""
+"""Decoding of clips that decord cannot seek in."""
 
 from typing import Any, List
 
@@ -12,7 +12,7 @@ LONG_READ = 3000
 
 
 def read_in_order(reader: Any, frame_inds: np.ndarray) -> List[np.ndarray]:
-    """Read frames of a video without a seek or a skip of decord.
+    """Reads frames of a video in order, without seeking.
 
     On some files decord returns other frames than those asked for: it skips
     by presentation times, which they lack, or seeks to a key frame from which
