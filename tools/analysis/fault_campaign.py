@@ -21,7 +21,7 @@ import shutil
 import sys
 import tempfile
 import time
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 TOOLS = osp.dirname(osp.dirname(osp.abspath(__file__)))
 sys.path.insert(0, TOOLS)
@@ -100,13 +100,15 @@ class Campaign:
             cache=CacheWriter(*folder('cache')),
             export=Export(
                 *folder('export'),
-                checkpoint=osp.join(self.folder, 'epoch/whole/epoch_2.pth'),
+                run=Training(*folder('exported')),
             ),
         )
 
-    def kill(self, kills: int) -> None:
-        """Kills everything, ``kills`` times in all."""
+    def kill(self, kills: int, keys: Sequence[str]) -> None:
+        """Kills some subjects; ``kills`` counts all of SHARES."""
         for key, subject in self.subjects().items():
+            if key not in keys:
+                continue
             count = max(2, round(SHARES[key] * kills))
             print(f'{subject.name}: {count} kills', flush=True)
             self.kill_one(subject, count)
@@ -195,7 +197,7 @@ class Campaign:
         path = subject.path(name)
         os.makedirs(path)
         if isinstance(subject, Export):  # the checkpoint is there already
-            size += osp.getsize(subject.checkpoint)
+            size += osp.getsize(subject.checkpoint())
         with small_disk(path, size) as (limit, make_room):
             work = subject.work
 
@@ -250,6 +252,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--kills', type=int, default=100)
     parser.add_argument('--seed', type=int, default=0, help='of the moments')
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=PARTS)
+    parser.add_argument(
+        '--kill',
+        nargs='+',
+        choices=list(SHARES),
+        default=list(SHARES),
+        help='what is killed; each gets its share of --kills',
+    )
     parser.add_argument('--inputs', type=int, help='only the first N of them')
     parser.add_argument('--folder', help='default: a temporary one')
     parser.add_argument('--out', help='Markdown file for the table')
@@ -265,7 +274,7 @@ def main() -> None:
     folder = args.folder or tempfile.mkdtemp(prefix='fault_campaign_')
     campaign = Campaign(folder, args.seed)
     parts: Dict[str, Callable[[], None]] = dict(
-        kills=lambda: campaign.kill(args.kills),
+        kills=lambda: campaign.kill(args.kills, args.kill),
         disks=campaign.fill_disks,
         inputs=lambda: campaign.feed_inputs(args.inputs),
     )

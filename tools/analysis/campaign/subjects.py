@@ -156,18 +156,29 @@ class CacheWriter(Subject):
 
 
 class Export(Subject):
-    """``tools/export_student.py``, started again."""
+    """``tools/export_student.py``, started again.
+
+    Args:
+        run (Training): Whose checkpoint is exported.
+    """
 
     name = 'export of a student'
 
-    def __init__(self, *args, checkpoint: str) -> None:
+    def __init__(self, *args, run: Training) -> None:
         super().__init__(*args)
-        self.checkpoint = checkpoint
+        self.run = run
+
+    def checkpoint(self) -> str:
+        """Returns a run's checkpoint, from a training if there is none."""
+        path = self.run.path('whole')
+        if not osp.isdir(path):
+            self.run.start('whole')
+        return find_latest_checkpoint(path)
 
     def prepare(self, path: str) -> None:
         """Copies a checkpoint of a run."""
         os.makedirs(path, exist_ok=True)
-        shutil.copy(self.checkpoint, osp.join(path, 'run.pth'))
+        shutil.copy(self.checkpoint(), osp.join(path, 'run.pth'))
 
     def work(self, path: str, again: bool) -> None:
         """Exports beside the checkpoint."""
