@@ -13,6 +13,7 @@ export MKL_NUM_THREADS=${MKL_NUM_THREADS:-1}
 PATH=$VENV/bin:$PATH
 ruff check .
 ruff format --check .
+codespell
 # A process a core, and not more than memory has room for.
 exec python -m pytest --numprocesses auto --maxprocesses 4 \
     --dist loadgroup "$@"

@@ -127,7 +127,7 @@ def simkd_student(
         form, widths = head_input_form(frozen.tap.head_input)
     except ValueError as error:
         raise ValueError(
-            f'model.teacher: SimKD cannot re-use its classifier: {error}'
+            f'model.teacher: SimKD cannot reuse its classifier: {error}'
         ) from error
     head = config.model.cls_head
     config.model.cls_head = dict(

@@ -1,4 +1,4 @@
-"""SimKD's head: a projector and the teacher's own classifier, re-used."""
+"""SimKD's head: a projector and the teacher's own classifier, reused."""
 
 from typing import Any, List, Optional
 

@@ -1,5 +1,8 @@
 """One method, one file: a pure function and its thin registered class."""
 
+import importlib
+import pkgutil
+
 from .at import ATLoss, at_loss
 from .cakd import CAKDLoss
 from .cc import CCLoss, cc_loss
@@ -23,6 +26,10 @@ from .structure_discrepancy import (
     dual_mask,
     structure_discrepancy_loss,
 )
+
+# A new file registers its classes by being in this folder.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f'{__name__}.{_module.name}')
 
 __all__ = [
     'ATLoss',

@@ -1,4 +1,4 @@
-"""SimKD: knowledge distillation with the re-used teacher classifier.
+"""SimKD: knowledge distillation with the reused teacher classifier.
 
 Chen et al. 2022.
 """
