@@ -247,6 +247,7 @@ def test_resume_goes_on_where_the_run_was_killed(
     assert {name.split('.')[0] for name in resumed['state_dict']} == {
         'student',
         'branch',
+        'trust',
     }
 
 
