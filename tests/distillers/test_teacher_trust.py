@@ -65,7 +65,9 @@ def test_without_labels_every_teacher_is_trusted():
 def test_a_useless_teacher_has_no_weight_in_datw():
     generator = torch.Generator().manual_seed(0)
     student, good, bad = torch.randn(3, 8, 5, generator=generator).unbind()
-    weights = datw_weights(student, [good, bad], trust=torch.tensor([1.0, 0]))
+    weights = datw_weights(
+        student, [good, bad], tau=1.0, trust=torch.tensor([1.0, 0])
+    )
     assert weights[:, 1].max() < 1e-3
     plain = datw_weights(student, [good, bad])
     equal = datw_weights(student, [good, bad], trust=torch.tensor([0.3, 0.3]))

@@ -179,5 +179,10 @@ def test_another_loop_names_the_key(folder):
         'train_cfg.type': 'EpochBasedTrainLoop',
     }
     run_config = config(folder, 'other_loop', **options)
+    # The check of the whole config names the sampler before the data set does.
+    with pytest.raises(ValueError, match='KeyedViewSampler'):
+        Runner.from_cfg(run_config).train()
+    run_config.check_config = False
+    run_config.work_dir = f'{run_config.work_dir}_unchecked'
     with pytest.raises(TypeError, match=r"type='KeyedViewSampler'"):
         Runner.from_cfg(run_config).train()
