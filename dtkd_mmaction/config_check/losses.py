@@ -8,7 +8,12 @@ from mmaction.registry import MODELS
 
 from ..losses.options import options_out_of_range
 from .findings import Findings, shown
-from .parts import check_part, preset_names, unknown_key_text
+from .parts import (
+    BUILDER_KEYS,
+    check_part,
+    preset_names,
+    unknown_key_text,
+)
 from .signatures import arguments_of
 
 LOSS_PACKAGE = 'dtkd_mmaction.losses'
@@ -56,7 +61,8 @@ def check_loss(
     )
     if part is None:
         return
-    options = {k: v for k, v in loss.items() if k not in ('type', *LOSS_KEYS)}
+    apart = (*BUILDER_KEYS, *LOSS_KEYS)
+    options = {k: v for k, v in loss.items() if k not in apart}
     for name, allowed in options_out_of_range(options).items():
         findings.error(
             f'{key}.{name}', f'it must be {allowed}.', shown(options[name])

@@ -25,7 +25,13 @@ from ..recognizers.model_spec import (
 from ..teachers.frozen_teacher import FrozenTeacher
 from .findings import Findings, shown
 from .losses import check_loss
-from .parts import check_keys, check_part, check_values, unknown_key_text
+from .parts import (
+    BUILDER_KEYS,
+    check_keys,
+    check_part,
+    check_values,
+    unknown_key_text,
+)
 from .pipelines import ClipShape, pair
 from .signatures import arguments_of, find_class
 
@@ -162,7 +168,7 @@ def _check_x3d_width(
     ):
         return
     try:
-        options = {k: v for k, v in backbone.items() if k != 'type'}
+        options = {k: v for k, v in backbone.items() if k not in BUILDER_KEYS}
         # The depth does not matter; one block per stage is quick to build.
         options.update(pretrained=None, gamma_d=1e-3)
         width = X3D(**options).feat_dim
@@ -205,7 +211,7 @@ def _check_distiller(
     arguments = arguments_of(part)
     # The constructor of the base class, which the subclasses call.
     hidden = {'teachers'} - set(arguments.own)
-    check_keys(findings, part, model, 'model', {'type'}, hidden)
+    check_keys(findings, part, model, 'model', set(BUILDER_KEYS), hidden)
     _check_missing(part, model, findings)
     numbers = {k: v for k, v in model.items() if k in arguments.known}
     wrong = options_out_of_range(numbers)

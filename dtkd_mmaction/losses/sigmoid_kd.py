@@ -12,7 +12,7 @@ from .options import check_ranges
 def sigmoid_kd_loss(
     student_logits: Tensor, teacher_logits: Tensor, tau: float
 ) -> Tensor:
-    """``tau ** 2 * KL(p_T || p_S)`` of each class's Bernoulli distribution.
+    """Computes ``tau ** 2 * KL(p_T || p_S)`` of each class's Bernoulli.
 
     ``p = sigmoid(z / tau)``. The mean over classes and batch, as
     ``BCELossWithLogits`` averages.
@@ -49,6 +49,13 @@ class SigmoidKDLoss(nn.Module):
 
     Attributes:
         multi_label (bool): Whether the loss suits multi-label heads.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import SigmoidKDLoss
+        >>> logits = torch.randn(4, 6)
+        >>> float(SigmoidKDLoss()(logits, logits))
+        0.0
     """
 
     multi_label = True
@@ -62,7 +69,7 @@ class SigmoidKDLoss(nn.Module):
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor
     ) -> Tensor:
-        """Weighted :func:`sigmoid_kd_loss`; both logits are (B, N)."""
+        """Computes the weighted :func:`sigmoid_kd_loss`; both are (B, N)."""
         return self.loss_weight * sigmoid_kd_loss(
             student_logits, teacher_logits.detach(), self.tau
         )

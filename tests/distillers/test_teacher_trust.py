@@ -69,8 +69,10 @@ def test_a_useless_teacher_has_no_weight_in_datw():
         student, [good, bad], tau=1.0, trust=torch.tensor([1.0, 0])
     )
     assert weights[:, 1].max() < 1e-3
-    plain = datw_weights(student, [good, bad])
-    equal = datw_weights(student, [good, bad], trust=torch.tensor([0.3, 0.3]))
+    plain = datw_weights(student, [good, bad], tau=1.0)
+    equal = datw_weights(
+        student, [good, bad], tau=1.0, trust=torch.tensor([0.3, 0.3])
+    )
     torch.testing.assert_close(plain, equal, atol=1e-4, rtol=1e-3)
 
 
