@@ -56,6 +56,14 @@ class TeacherTrust(nn.Module):
         # One row per part: right answers of each teacher.
         self.register_buffer('correct', torch.zeros(len(parts), len(teachers)))
         self.register_buffer('seen', torch.zeros(len(parts), 1))
+        self._register_load_state_dict_pre_hook(self._accept_no_counts)
+
+    def _accept_no_counts(
+        self, state_dict: Dict[str, Tensor], prefix: str, *_
+    ) -> None:
+        """Lets checkpoints from before this module load."""
+        for name, counts in self.named_buffers():
+            state_dict.setdefault(f'{prefix}{name}', counts.clone())
 
     @torch.no_grad()
     def forward(

@@ -113,3 +113,14 @@ def test_paper_literal_trusts_everybody():
     assert distiller.trust is None
     assert not distiller.max_gradient_ratio
     assert NUM_CLASSES > 1
+
+
+def test_a_checkpoint_without_counts_loads():
+    distiller = MODELS.build(tiny_distiller())
+    state = {
+        name: value
+        for name, value in distiller.state_dict().items()
+        if not name.startswith('trust.')
+    }
+    distiller.load_state_dict(state)
+    assert distiller.trust.seen == 0

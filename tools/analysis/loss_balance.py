@@ -129,6 +129,8 @@ def balance(args: argparse.Namespace) -> Dict[str, Tensor]:
     if args.checkpoint:
         state = read_checkpoint(args.checkpoint)['state_dict']
         load_exactly(distiller, state, args.checkpoint)
+    # The gradients as the weights alone make them.
+    distiller.trust, distiller.max_gradient_ratio = None, 0
     distiller.train()
     loader = Runner.build_dataloader(config.train_dataloader, args.seed)
     endless = chain.from_iterable(repeat(loader))

@@ -276,7 +276,14 @@ def try_role(case: Case, role: str) -> None:
     specs = {name: partner(name) for name in ROLES}
     specs[role] = dict(cfg=case.model, checkpoint=None, view=case.view)
     distiller = MODELS.build(
-        dict(type='DualTeacherDistiller', num_classes=NUM_CLASSES, **specs)
+        dict(
+            type='DualTeacherDistiller',
+            num_classes=NUM_CLASSES,
+            # Random teachers would have no trust, and so no gradient.
+            teacher_trust=False,
+            max_gradient_ratio=0,
+            **specs,
+        )
     )
     distiller.init_weights()
     distiller.train()

@@ -197,6 +197,7 @@ class Trainings:
                     state=f'epoch {epoch}/{epochs} {top1}',
                 )
         if process.wait():
+            self.stop()  # before this lane takes the next training
             raise RuntimeError(
                 f'{" ".join(process.args)} failed:\n{"".join(lines[-30:])}'
             )

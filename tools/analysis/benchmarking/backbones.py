@@ -61,6 +61,8 @@ def measure_backbones(bench: Workbench) -> List[Row]:
     """Compares each speedup of each backbone alone, and all of them."""
     rows = []
     for name, (width, backbone) in BACKBONES.items():
+        if 'patch' in name:  # built for one size
+            backbone = dict(backbone, img_size=bench.args.teacher_view[1])
         cfg = recognizer(width, backbone, bench.num_classes or 2)
         bench.add_model(name, dict(cfg=cfg))
         variants = exact_variants(bench, name)

@@ -107,7 +107,9 @@ class Workbench:
     ) -> DualTeacherDistiller:
         """Builds a distiller of the bench's models, ready to train."""
         torch.manual_seed(0)
-        model = {**self.model, **options}
+        # The bench's teachers are random: with trust they would count nothing.
+        plain = dict(teacher_trust=False, max_gradient_ratio=0)
+        model = {**plain, **self.model, **options}
         for key in ('vit_teacher', 'cnn_teacher'):
             model[key] = {**model[key], 'speedups': speedups}
         distiller = MODELS.build(model).to(self.device)
