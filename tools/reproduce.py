@@ -36,8 +36,8 @@ from reproduction import (
     text_table,
     train_all,
 )
+from reproduction.launching import move_aside
 from reproduction.records import check_checkpoint
-from reproduction.train_all import move_aside
 from rich.console import Console
 
 from dtkd_mmaction.engine.resumable_train_loop import INTERRUPTED_EXIT_CODE

@@ -278,7 +278,7 @@ def test_json_is_what_the_models_say(folder, monkeypatch):
         )
         confidence = teacher_confidence(logits, 4.0, 'one_plus_negentropy')
         discrepancy = student_teacher_discrepancy(
-            students['alone_1'], logits, 'centred_cosine'
+            students['alone_1'], logits, 'prob_cosine', 4.0
         )
         for edges, values in (
             (result['confidence_edges'], confidence),

@@ -1,10 +1,10 @@
 """From a table of the paper to its runs, their records and the table."""
 
 from .costs import Counter, gpu_hours
+from .launching import Launcher, train_all
 from .plan import Planner, Row, Run, Table, read_tables, runs_in_order
 from .records import ConflictError, State, read_result, state_of
 from .table import json_table, markdown_table, measured_rows, text_table
-from .train_all import Launcher, train_all
 
 __all__ = [
     'ConflictError',

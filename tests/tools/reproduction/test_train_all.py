@@ -20,8 +20,8 @@ from reproduction import (
     state_of,
     train_all,
 )
+from reproduction.launching import move_aside, take_lock
 from reproduction.records import note_result
-from reproduction.train_all import move_aside, take_lock
 from tiny_distillation import ROOT
 from tiny_tables import planner, tiny_table, write_tables
 
@@ -322,7 +322,7 @@ def test_signal_while_a_training_starts(tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         return process
 
-    monkeypatch.setattr('reproduction.train_all.subprocess.Popen', start)
+    monkeypatch.setattr('reproduction.launching.subprocess.Popen', start)
     outcome, _ = train(tmp_path, [alone])
     assert outcome == {'alone seed 0': 'interrupted'}
     assert read_result(alone) is None

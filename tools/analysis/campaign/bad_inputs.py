@@ -252,7 +252,9 @@ def feed(bad: BadInput, workplace: str, folder: str) -> Optional[str]:
 def judge(bad: BadInput, outcome: Outcome) -> Optional[str]:
     """Compares how a training ended with how it should."""
     if bad.says is None:
-        return None if outcome.codes == [0] else last_line(outcome.log)
+        if outcome.codes == [0]:
+            return None
+        return last_line(outcome.log) or 'it ended without a message'
     if outcome.codes == [0]:
         return 'nothing was noticed'
     # The error itself must say it, not the frames above it.
