@@ -17,9 +17,9 @@ from ..recognizers.class_parts import (
     is_multi_label,
 )
 from ..recognizers.clip_view import model_inputs
-from ..recognizers.data_samples import labelled_rows, view_keys
+from ..recognizers.data_samples import view_keys
 from ..recognizers.feature_tap import EXTRAS, FeatureTap, Recording
-from ..recognizers.label_loss import label_loss_of, mean_over_ranks
+from ..recognizers.label_loss import label_losses
 from ..recognizers.model_spec import TEACHER_KEYS, load_weights
 from ..recognizers.tapped_recognizer import build_tapped, fit_tap
 from ..teachers.cache_fingerprint import describe_teacher
@@ -390,15 +390,16 @@ class BaseDistiller(BaseModel):
             self.student, self.student_view, clips, data_samples
         )
         extras = self.student_quantities.intersection(EXTRAS)
-        rows = labelled_rows(data_samples)
         with self.student_tap.record(inputs, extras) as recording:
-            with label_loss_of(self.student, rows, 'model.student'):
-                losses = self.student.loss(inputs, data_samples)
+            losses = label_losses(
+                self.student,
+                inputs,
+                data_samples,
+                'model.student',
+                self.has_unlabelled_clips,
+            )
         if self.student.training and torch.is_grad_enabled():
             recording.check_gradient(self.student_quantities)
-        if self.has_unlabelled_clips:
-            labelled = len(data_samples if rows is None else rows)
-            losses = mean_over_ranks(losses, labelled, inputs.device)
         if self.label_weight != 1:
             losses = {
                 name: value * self.label_weight if 'loss' in name else value

@@ -14,8 +14,7 @@ from ..recognizers.class_parts import (
     class_parts,
 )
 from ..recognizers.clip_view import model_inputs
-from ..recognizers.data_samples import labelled_rows
-from ..recognizers.label_loss import label_loss_of, mean_over_ranks
+from ..recognizers.label_loss import label_losses
 from ..recognizers.model_spec import load_weights
 from .base import BaseDistiller, build_student
 
@@ -88,13 +87,14 @@ class MutualLearningDistiller(BaseDistiller):
         """
         losses, student = self.learn(inputs, data_samples)
         clips = model_inputs(self.peer, self.peer_view, inputs, data_samples)
-        rows = labelled_rows(data_samples)
         with self.peer_tap.record(clips) as peer:
-            with label_loss_of(self.peer, rows, 'model.peer'):
-                peer_losses = self.peer.loss(clips, data_samples)
-        if self.has_unlabelled_clips:
-            labelled = len(data_samples if rows is None else rows)
-            peer_losses = mean_over_ranks(peer_losses, labelled, inputs.device)
+            peer_losses = label_losses(
+                self.peer,
+                clips,
+                data_samples,
+                'model.peer',
+                self.has_unlabelled_clips,
+            )
         with torch.autocast(inputs.device.type, enabled=False):
             for part in self.parts:
                 name = f'loss_dml{part.suffix}'

@@ -8,6 +8,8 @@ import torch.nn as nn
 from mmengine import dist
 from torch import Tensor
 
+from .data_samples import labelled_rows
+
 
 @contextmanager
 def label_loss_of(
@@ -88,3 +90,32 @@ def mean_over_ranks(
         name: value * factor if 'loss' in name else value
         for name, value in losses.items()
     }
+
+
+def label_losses(
+    recognizer: nn.Module,
+    inputs: Tensor,
+    data_samples: list,
+    key: str,
+    over_ranks: bool,
+) -> Dict[str, Tensor]:
+    """Computes a recognizer's stock losses on the labelled clips of a batch.
+
+    Args:
+        recognizer (nn.Module): A stock recognizer.
+        inputs (Tensor): Its normalised clips, B of them.
+        data_samples (list): B samples.
+        key (str): Config key of the recognizer, for messages.
+        over_ranks (bool): Whether the training set has unlabelled clips, so
+            that ranks can have different numbers of labels.
+
+    Returns:
+        dict[str, Tensor]: Stock losses and monitors.
+    """
+    rows = labelled_rows(data_samples)
+    with label_loss_of(recognizer, rows, key):
+        losses = recognizer.loss(inputs, data_samples)
+    if over_ranks:
+        labelled = len(data_samples if rows is None else rows)
+        losses = mean_over_ranks(losses, labelled, inputs.device)
+    return losses
