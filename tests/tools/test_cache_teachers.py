@@ -614,7 +614,8 @@ class TestTool:
         assert max(distances.values()) < 2e-3
 
     def test_two_processes_write_the_same(self, folder, cache, tmp_path):
-        config = str(folder / 'cache_config.py')
+        config = str(tmp_path / 'config.py')
+        make_config(folder, folder).dump(config)
         out = tmp_path / 'out'
         result = subprocess.run(
             [
