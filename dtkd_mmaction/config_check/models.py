@@ -8,12 +8,13 @@ from mmaction.models.backbones import X3D
 from mmaction.registry import MODELS
 from mmengine.config import Config
 
-from ..distillers.base import TEACHER_MODES, BaseDistiller, short_name
+from ..distillers.base import BaseDistiller
 from ..distillers.dual_teacher import (
     BRANCH_PRESETS,
     RKD_FEATURES,
     RKD_TEACHERS,
 )
+from ..distillers.teacher_checks import TEACHER_MODES, short_name
 from ..losses.options import Range, options_out_of_range
 from ..modules import StructureDiscrepancyBranch
 from ..recognizers.model_spec import (

@@ -1,27 +1,22 @@
 """Base of all distillers: a student that learns, teachers that are frozen."""
 
 import functools
-from typing import Callable, Dict, List, Optional, Set, Tuple
+from typing import Callable, Dict, Mapping, Optional, Set, Tuple, cast
 
 import torch
 import torch.nn as nn
 from mmaction.registry import MODELS
-from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
 from ..losses.options import check_ranges
-from ..recognizers.class_parts import (
-    check_same_parts,
-    class_parts,
-    is_multi_label,
-)
+from ..recognizers.class_parts import class_parts, is_multi_label
 from ..recognizers.clip_view import model_inputs
 from ..recognizers.data_samples import view_keys
-from ..recognizers.feature_tap import EXTRAS, FeatureTap, Recording
+from ..recognizers.feature_tap import EXTRAS, OutputShapes, Recording
 from ..recognizers.label_loss import label_losses
-from ..recognizers.model_spec import TEACHER_KEYS, load_weights
-from ..recognizers.tapped_recognizer import build_tapped, fit_tap
+from ..recognizers.model_spec import load_weights
+from ..recognizers.tapped_recognizer import fit_tap
 from ..teachers.cache_fingerprint import describe_teacher
 from ..teachers.frozen_teacher import FrozenTeacher
 from ..teachers.teacher_cache import TeacherCache
@@ -29,8 +24,14 @@ from .finite_losses import FiniteLosses, autocasts_to_float16
 from .gradient_limit import label_loss_at_chance, limit_gradients
 from .loss_set import LossSet, check_log_name
 from .shared_clip import SharedClipPreprocessor
-
-TEACHER_MODES = ('eval', 'bn_eval_only')
+from .student import accept_exported_student, build_student
+from .teacher_checks import (
+    TEACHER_MODES,
+    check_same_classes,
+    refuse_cache,
+    short_name,
+    warn_of_equal_weights,
+)
 
 
 def without_autocast(method: Callable) -> Callable:
@@ -103,7 +104,7 @@ class BaseDistiller(BaseModel):
         self,
         student: dict,
         teachers: Dict[str, dict],
-        losses: Optional[Dict[str, dict]] = None,
+        losses: Optional[Mapping[str, Optional[dict]]] = None,
         label_weight: float = 1.0,
         student_transform: Optional[dict] = None,
         teacher_mode: str = 'eval',
@@ -204,23 +205,10 @@ class BaseDistiller(BaseModel):
         if not self._teachers_loaded:
             for name, teacher in self._teachers.items():
                 teacher.load_checkpoint()
-                self._warn_of_equal_weights(name, teacher)
+                warn_of_equal_weights(self.student, name, teacher)
                 teacher.apply_speedups()
             self._teachers_loaded = True
         return self._teachers
-
-    def _warn_of_equal_weights(
-        self, name: str, teacher: FrozenTeacher
-    ) -> None:
-        if same_backbone(self.student, teacher.recognizer):
-            print_log(
-                'model.student starts from the same weights as '
-                f'{teacher.key}: their predictions do not differ, so the '
-                f'{name} teacher has no weight in DATW at first. Start the '
-                'student from its pre-training instead.',
-                'current',
-                level=30,
-            )
 
     def build_teachers(self) -> Dict[str, FrozenTeacher]:
         """Builds the teachers without their weights; shapes are known then."""
@@ -232,26 +220,7 @@ class BaseDistiller(BaseModel):
             teacher = FrozenTeacher(
                 spec, self._teachers_num_classes, key, self.teacher_mode
             )
-            if teacher.tap.num_classes != self.num_classes:
-                raise ValueError(
-                    f'{key} has {teacher.tap.num_classes} classes, '
-                    f'model.student has {self.num_classes}. All models must '
-                    'have the same classes: train the teacher on the '
-                    "student's data set (stage one) and set "
-                    'model.num_classes, or cls_head.num_classes in its '
-                    'cfg_options.'
-                )
-            check_same_parts(
-                key,
-                class_parts(teacher.recognizer.cls_head, self.num_classes),
-                self.parts,
-            )
-            if is_multi_label(teacher.recognizer.cls_head) != self.multi_label:
-                raise ValueError(
-                    f'{key} and model.student: one has a multi-label head '
-                    '(multi_class=True or BCELossWithLogits), the other has '
-                    'not, so their logits mean different things.'
-                )
+            check_same_classes(teacher, self.parts, self.multi_label)
             teacher.recognizer.to(device)
             self._teachers[name] = teacher
         return self._teachers
@@ -279,7 +248,7 @@ class BaseDistiller(BaseModel):
             for name, spec in self.teacher_specs.items()
         }
 
-    def _tap(self, who: str) -> FeatureTap:
+    def _tap(self, who: str) -> OutputShapes:
         """Returns the tap of ``'student'`` or of a teacher.
 
         With a teacher cache, the teacher's tap is a :class:`CachedTap`.
@@ -352,9 +321,10 @@ class BaseDistiller(BaseModel):
             dict[str, Recording]: By short name.
         """
         if self.teacher_cache is not None:
-            return self.teacher_cache.read(
+            cached = self.teacher_cache.read(
                 view_keys(data_samples), clips.device
             )
+            return cast(Dict[str, Recording], cached)  # same quantities
         if self.teachers_ahead is not None:
             outputs = self.teachers_ahead.take(clips)
             if outputs is not None:
@@ -469,7 +439,7 @@ class BaseDistiller(BaseModel):
         if mode == 'loss':
             self.fit_taps(inputs)
             self._finite_losses.float16 = autocasts_to_float16(inputs.device)
-            return self.loss(inputs, data_samples)
+            return self.loss(inputs, data_samples or [])
         return self.student(inputs, data_samples, mode=mode, **kwargs)
 
     def parse_losses(self, losses: Dict[str, Tensor]) -> tuple:
@@ -503,72 +473,3 @@ class BaseDistiller(BaseModel):
         for teacher in self._teachers.values():
             teacher.recognizer._set_device(device)
         super()._set_device(device)
-
-
-def build_student(spec: dict, num_classes: Optional[int], key: str) -> tuple:
-    """Builds a model that trains.
-
-    Without a checkpoint it starts from the weights that its config names.
-
-    Returns:
-        tuple[nn.Module, ClipView, FeatureTap]
-    """
-    for name in TEACHER_KEYS:
-        if isinstance(spec, dict) and name in spec:
-            raise TypeError(
-                f'{key}.{name}: only a frozen teacher can be rewritten. For '
-                "a model that trains there is dict(type='FastStudentHook')."
-            )
-    has_checkpoint = isinstance(spec, dict) and spec.get('checkpoint')
-    return build_tapped(spec, num_classes, key, not has_checkpoint)
-
-
-def short_name(argument: str) -> str:
-    """Returns a teacher's name in logs and losses.
-
-    ``'vit_teacher'`` becomes ``'vit'``, ``'teachers.big'`` becomes ``'big'``
-    and ``'teacher'`` stays.
-    """
-    if argument.startswith('teachers.'):
-        return argument[len('teachers.') :]
-    return argument.replace('_teacher', '')
-
-
-def refuse_cache(blending: Optional[object], teacher_mode: str) -> None:
-    """Raises an error if the teachers' outputs cannot be computed before."""
-    if blending is not None:
-        raise ValueError(
-            "model.teacher_cache: the student's data_preprocessor.blending "
-            f'({type(blending).__name__}) mixes clips, so the teachers would '
-            'have to see every mixture. Set '
-            "model.student.cfg_options={'data_preprocessor.blending': None} "
-            'or train without the cache.'
-        )
-    if teacher_mode != 'eval':
-        raise ValueError(
-            f'model.teacher_cache: with teacher_mode={teacher_mode!r} the '
-            'outputs of a teacher differ from pass to pass.'
-        )
-
-
-def same_backbone(student: nn.Module, teacher: nn.Module) -> bool:
-    """Whether two recognizers have equal weights below their heads."""
-    ours = dict(student.backbone.named_parameters())
-    theirs = dict(teacher.backbone.named_parameters())
-    return ours.keys() == theirs.keys() and all(
-        torch.equal(weight, theirs[name]) for name, weight in ours.items()
-    )
-
-
-def accept_exported_student(state_dict: dict, prefix: str, *_) -> None:
-    """Lets a distiller load an exported student or any stock checkpoint.
-
-    A ``load_state_dict`` pre-hook: if no key begins with ``student.``, every
-    key belongs to the student.
-    """
-    keys: List[str] = [key for key in state_dict if key.startswith(prefix)]
-    if not any(key.startswith(f'{prefix}student.') for key in keys):
-        for key in keys:
-            state_dict[f'{prefix}student.{key[len(prefix) :]}'] = (
-                state_dict.pop(key)
-            )

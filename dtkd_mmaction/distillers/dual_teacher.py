@@ -116,7 +116,9 @@ class DualTeacherDistiller(BaseDistiller):
             TEACHERS if rkd_teacher == 'both' else (rkd_teacher,)
         )
         self.rkd_feature = rkd_feature
-        self.loss_sd = self.loss_rkd = self.branch = None
+        self.loss_sd: Optional[nn.Module] = None
+        self.loss_rkd: Optional[nn.Module] = None
+        self.branch: Optional[nn.Module] = None
         if loss_sr is not None:
             loss_sr = dict(dict(type='DATWLoss', preset=preset), **loss_sr)
         self.losses_sr = FusionLoss(

@@ -11,10 +11,12 @@ from typing import (
     Callable,
     Dict,
     List,
+    Mapping,
     NamedTuple,
     Optional,
     Sequence,
     Set,
+    Type,
 )
 
 import torch
@@ -29,7 +31,7 @@ from ..recognizers.class_parts import (
     options_of_parts,
 )
 from ..recognizers.data_samples import labelled_rows, sample_ids
-from ..recognizers.feature_tap import FeatureTap, Recording
+from ..recognizers.feature_tap import OutputShapes, Recording
 
 OWNERS = ('student', 'teacher')
 # What `forward` may read with an owner before it (`student_logits`):
@@ -38,7 +40,7 @@ RECORDED = ('logits', 'embedding', 'map', 'maps', 'stem', 'clip')
 # What it may read besides.
 OF_THE_BATCH = ('labels', 'sample_ids')
 # What a constructor may read with an owner before it -> read off the tap.
-SHAPES: Dict[str, Callable[[FeatureTap], Any]] = dict(
+SHAPES: Dict[str, Callable[[OutputShapes], Any]] = dict(
     shape=lambda tap: tap.shapes['map'],  # (C, T, H, W)
     shapes=lambda tap: tap.shapes['maps'],  # a list of them
     stem_shape=lambda tap: tap.shapes.get('stem'),
@@ -46,7 +48,7 @@ SHAPES: Dict[str, Callable[[FeatureTap], Any]] = dict(
     width=lambda tap: tap.embedding_width,
 )
 # 'student' or a teacher's short name -> its tap.
-TapOf = Callable[[str], FeatureTap]
+TapOf = Callable[[str], OutputShapes]
 
 
 def argument_names(function: Callable) -> Set[str]:
@@ -87,13 +89,13 @@ class LossBuilder(NamedTuple):
 
     key: str
     config: dict
-    loss_class: type
+    loss_class: Type[nn.Module]
     teacher: str
     num_classes: int
 
     @property
     def _wanted(self) -> Set[str]:
-        return argument_names(self.loss_class.__init__) - set(self.config)
+        return argument_names(self.loss_class) - set(self.config)
 
     def shapes(self, tap_of: TapOf) -> Dict[str, Any]:
         """Returns the shapes that the constructor reads, by argument.
@@ -151,7 +153,7 @@ class LossSet(nn.Module):
 
     def __init__(
         self,
-        losses: Optional[Dict[str, Optional[dict]]],
+        losses: Optional[Mapping[str, Optional[dict]]],
         teachers: Sequence[str],
         tap_of: TapOf,
         parts: Sequence[ClassPart],
@@ -331,7 +333,7 @@ def rows_of(value: Any, rows: List[int]) -> Any:
     return value[rows]
 
 
-def find_loss_class(loss_type: Any, key: str) -> type:
+def find_loss_class(loss_type: Any, key: str) -> Type[nn.Module]:
     """Returns the class that a loss config names.
 
     Raises:
@@ -349,7 +351,7 @@ def find_loss_class(loss_type: Any, key: str) -> type:
     return loss_class
 
 
-def read_arguments(loss_class: type, key: str) -> Set[str]:
+def read_arguments(loss_class: Type[nn.Module], key: str) -> Set[str]:
     """Returns the arguments of a loss's ``forward``.
 
     Raises:

@@ -16,7 +16,8 @@ from ..recognizers.class_parts import (
 from ..recognizers.clip_view import model_inputs
 from ..recognizers.label_loss import label_losses
 from ..recognizers.model_spec import load_weights
-from .base import BaseDistiller, build_student
+from .base import BaseDistiller
+from .student import build_student
 
 
 @MODELS.register_module()

@@ -1,6 +1,6 @@
 """Prepares the batch of raw clips that all models of a distiller share."""
 
-from typing import List, Optional, Union
+from typing import Callable, List, Optional, Union
 
 import torch
 from mmaction.registry import MODELS
@@ -22,11 +22,13 @@ class SharedClipPreprocessor(BaseDataPreprocessor):
             applied to the raw clips of a training batch. Defaults to None.
     """
 
-    def __init__(self, blending: Optional[Union[dict, object]] = None) -> None:
+    def __init__(
+        self, blending: Optional[Union[dict, Callable]] = None
+    ) -> None:
         super().__init__()
-        if isinstance(blending, dict):
-            blending = MODELS.build(blending)
-        self.blending = blending
+        self.blending: Optional[Callable] = (
+            MODELS.build(blending) if isinstance(blending, dict) else blending
+        )
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Makes one batch from the output of the data loader.

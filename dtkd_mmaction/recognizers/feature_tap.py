@@ -13,6 +13,7 @@ from typing import (
     List,
     NamedTuple,
     Optional,
+    Protocol,
     Tuple,
 )
 
@@ -51,6 +52,22 @@ class ModuleOutput(NamedTuple):
     grid_shape: Optional[Tuple[int, ...]]
 
 
+class OutputShapes(Protocol):
+    """Shapes of a model's outputs, of a tap or from a teacher cache."""
+
+    @property
+    def shapes(self) -> Dict[str, Any]:
+        """What is recorded -> (C, T, H, W), see :class:`FeatureTap`."""
+
+    @property
+    def embedding_width(self) -> int:
+        """D of the embedding."""
+
+    @property
+    def num_classes(self) -> int:
+        """Width of the logits."""
+
+
 @dataclass
 class Recording:
     """Outputs that a tap recorded in one forward pass.
@@ -70,7 +87,7 @@ class Recording:
 
     tap: 'FeatureTap'
     shape: ClipShape
-    logits: Optional[Tensor] = None
+    logits: Tensor = None  # filled in the forward pass
     head_input: Any = None
     outputs: Dict[str, Any] = field(default_factory=dict)
     versions: Dict[str, List[int]] = field(default_factory=dict)

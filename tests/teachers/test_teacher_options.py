@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 from realistic_models import MODELS, answers, assert_same, clips, teacher
 
-from dtkd_mmaction.distillers.base import build_student
+from dtkd_mmaction.distillers.student import build_student
 from dtkd_mmaction.teachers.frozen_teacher import chosen_speedups
 from dtkd_mmaction.teachers.speedups import SPEEDUPS
 
