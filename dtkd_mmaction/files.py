@@ -11,13 +11,13 @@ file. Checkpoints are read by MMEngine's ``CheckpointLoader``, which
 :mod:`dtkd_mmaction.compat.checkpoints` limits to weights.
 """
 
-import ast
 import errno
 import io
 import json
 import math
 import os
 import os.path as osp
+import re
 import secrets
 import shutil
 import stat
@@ -42,8 +42,9 @@ from .file_lock import fcntl, lock_file
 
 Path = Union[str, os.PathLike]
 
-# Ending of temporary names.
+# Ending of temporary names, and the whole of it.
 WRITING = '.writing'
+TEMPORARY = re.compile(r'\.[0-9a-f]{12}\.writing$')
 # Linux allows 255 bytes in a name; the rest is for the temporary ending.
 MAX_NAME_BYTES = 220
 INFO = 'info'
@@ -56,8 +57,10 @@ _HEADERS = {
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 
-# Temporary files that this process is writing.
+# Temporary files that this process is writing, and folders in which it has
+# written.
 _in_progress: Set[str] = set()
+_written_in: Set[str] = set()
 
 
 class DamagedFileError(ValueError):
@@ -143,6 +146,8 @@ def atomic_file(path: Path, size: Optional[int] = None) -> Iterator[BinaryIO]:
     A temporary file is locked while its process lives, so
     :func:`clear_left_overs` of another process leaves it alone. If the block
     raises, the file at ``path`` stays as it was and nothing is left behind.
+    A process that is killed leaves its temporary file; the next one that
+    writes in the folder removes it.
 
     Args:
         path (str or Path): The file. A symbolic link is followed. A device
@@ -164,6 +169,9 @@ def atomic_file(path: Path, size: Optional[int] = None) -> Iterator[BinaryIO]:
     try:
         try:
             os.makedirs(osp.dirname(path), exist_ok=True)
+            if osp.dirname(path) not in _written_in:
+                _written_in.add(osp.dirname(path))
+                clear_left_overs(osp.dirname(path))
             temporary, file = _open_temporary(path)
         except OSError as error:
             raise _write_error(error, path, size) from error
@@ -180,7 +188,7 @@ def atomic_file(path: Path, size: Optional[int] = None) -> Iterator[BinaryIO]:
             file.close()  # Windows renames no open file
         os.replace(temporary, path)
         temporary = None
-        _sync_folder(osp.dirname(path))
+        _sync(osp.dirname(path))
     except OSError as error:
         if error.filename not in (None, temporary):
             raise  # the block failed at some other file
@@ -195,6 +203,31 @@ def atomic_file(path: Path, size: Optional[int] = None) -> Iterator[BinaryIO]:
                 os.remove(temporary)
 
 
+def put_in_place(part: Path, path: Path) -> None:
+    """Gives a complete file its name, such as a download that was continued.
+
+    Args:
+        part (str or Path): The file, in the same folder.
+        path (str or Path): Its name from now on.
+    """
+    _sync(part)
+    os.replace(part, path)
+    _sync(osp.dirname(osp.realpath(path)))
+
+
+def save_figure(figure: Any, path: Path, **options) -> None:
+    """Writes a Matplotlib figure atomically.
+
+    Args:
+        figure (matplotlib.figure.Figure): The figure.
+        path (str or Path): The file; its suffix is the format.
+        **options: Those of ``figure.savefig``.
+    """
+    kind = osp.splitext(os.fspath(path))[1][1:] or 'png'
+    with atomic_file(path) as file:
+        figure.savefig(file, format=kind, **options)
+
+
 def clear_left_overs(folder: Path) -> None:
     """Removes temporary files of processes that are dead.
 
@@ -206,7 +239,7 @@ def clear_left_overs(folder: Path) -> None:
         return
     for entry in os.scandir(folder):
         if (
-            entry.name.endswith(WRITING)
+            TEMPORARY.search(entry.name)
             and entry.is_file(follow_symlinks=False)
             and osp.realpath(entry.path) not in _in_progress
         ):
@@ -246,10 +279,13 @@ def _open_temporary(path: str) -> Tuple[str, BinaryIO]:
         file.close()
 
 
-def _sync_folder(folder: str) -> None:
-    """Makes a rename survive a power failure, where the system can."""
+def _sync(path: Path) -> None:
+    """Makes a file, or renames in a folder, survive a power failure.
+
+    Systems that cannot do so for a folder raise an error.
+    """
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
@@ -428,78 +464,6 @@ def read_arrays(path: Path) -> Tuple[Dict[str, np.ndarray], Any]:
             f'{type(error).__name__}: {error}'
         ) from None
     return arrays, told['info']
-
-
-def read_literals(path: Path) -> dict:
-    """Reads a Python file of literals, see :func:`parse_literals`."""
-    return parse_literals(read_text(path), str(path))
-
-
-def parse_literals(text: str, name: str) -> dict:
-    """Parses Python assignments of literals without executing anything.
-
-    This reads what MMEngine writes for a config (``Config.pretty_text``):
-    ``name = value`` with numbers, strings, lists, tuples, sets, dicts and
-    ``dict(key=value)``.
-
-    Args:
-        text (str): The assignments.
-        name (str): Where they come from, for messages.
-
-    Returns:
-        dict: Name -> value.
-
-    Raises:
-        DamagedFileError: If it is not Python, or holds anything else.
-    """
-    found, line = {}, 1
-    try:
-        for statement in ast.parse(text).body:
-            line = statement.lineno
-            if (
-                not isinstance(statement, ast.Assign)
-                or len(statement.targets) != 1
-                or not isinstance(statement.targets[0], ast.Name)
-            ):
-                raise ValueError('it is no assignment')
-            value = _PlainValues().visit(statement.value)
-            found[statement.targets[0].id] = ast.literal_eval(value)
-    except (ValueError, TypeError, SyntaxError) as error:
-        line = getattr(error, 'lineno', None) or line
-        raise DamagedFileError(
-            f'{name}, line {line}: expected `name = literal`, because code '
-            f'is never executed here: {error}.'
-        ) from None
-    except (RecursionError, MemoryError):
-        raise DamagedFileError(f'{name} is nested too deeply.') from None
-    return found
-
-
-class _PlainValues(ast.NodeTransformer):
-    """Turns ``dict(a=1)``, ``dict({'a': 1})``, ``inf`` and ``nan`` to values.
-
-    The names are what ``repr`` prints for infinite and undefined numbers.
-    """
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802
-        self.generic_visit(node)
-        if not isinstance(node.func, ast.Name) or node.func.id != 'dict':
-            return node
-        if not node.args and all(k.arg for k in node.keywords):
-            keys = [ast.Constant(k.arg) for k in node.keywords]
-            return ast.Dict(keys, [k.value for k in node.keywords])
-        if (
-            len(node.args) == 1
-            and isinstance(node.args[0], ast.Dict)
-            and not node.keywords
-        ):
-            return node.args[0]
-        return node
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802
-        if node.id in ('inf', 'nan'):
-            return ast.Constant(float(node.id))
-        return node
 
 
 def _open_regular(path: Path) -> BinaryIO:

@@ -10,7 +10,7 @@ import dtkd_mmaction
 PACKAGE = Path(dtkd_mmaction.__file__).parent
 # From the ground floor up. Packages on one floor may import each other.
 FLOORS = [
-    ['version', 'registry', 'files', 'file_lock'],
+    ['version', 'registry', 'files', 'file_lock', 'literals'],
     ['compat'],
     ['backbones', 'heads', 'modules', 'datasets', 'evaluation'],
     ['losses'],

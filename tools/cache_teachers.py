@@ -174,13 +174,14 @@ def estimate(writer: TeacherCacheWriter) -> None:
         f'{clips} clips x {views} views x {size / 1e3:.1f} kB = '
         f'{total / 1e9:.3f} GB ({disk.free / 1e9:.0f} GB free)'
     )
-    # The list of what is missing is made only if the whole can fit.
-    if total > disk.total or (
-        size * writer.count_clips(writer.todo()) > disk.free
-    ):
+    needed = total
+    if total <= disk.total:  # else the list of what is missing may be endless
+        needed = size * writer.count_clips(writer.todo())
+    if needed > disk.free:
         raise SystemExit(
-            f'The cache does not fit on the disk of {writer.folder}. Use '
-            'fewer views, --maps student_grid or --maps masked.'
+            f'The cache does not fit on the disk of {writer.folder}: it needs '
+            f'{needed:,} bytes of space, {disk.free:,} are free. Use fewer '
+            'views, --maps student_grid or --maps masked.'
         )
 
 

@@ -24,12 +24,8 @@ from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.runner.checkpoint import CheckpointLoader
 from rich.progress import wrap_file
 
-from ..files import (
-    DamagedFileError,
-    atomic_file,
-    clear_left_overs,
-    parse_literals,
-)
+from ..files import DamagedFileError, atomic_file
+from ..literals import parse_literals
 from ._patching import notice, wrap
 
 # Where MMEngine's checkpoints hold the text of a config.
@@ -330,7 +326,6 @@ def _cached_path(url: str, folder: str) -> str:
 
 
 def _download(url: str, path: str, progress: bool) -> None:
-    clear_left_overs(osp.dirname(path))
     request = urllib.request.Request(url, headers={'User-Agent': 'torch.hub'})
     with urllib.request.urlopen(request) as response:
         size = response.headers.get('Content-Length')

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Optional, Tuple
 
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from ..files import parse_literals
+from ..literals import parse_literals
 from ..recognizers.model_spec import (
     checkpoint_state_dict,
     find_checkpoint,

@@ -4,7 +4,7 @@ from typing import Dict, Optional
 
 from mmengine.config import Config
 
-from ..files import parse_literals
+from ..literals import parse_literals
 from ..recognizers.model_spec import load_config, set_num_classes
 from ..version import __version__
 from .plain_config import custom_imports, find_class, to_literals, to_stock

@@ -20,7 +20,8 @@ from ..deployment.student_export import (
     is_distiller_checkpoint,
     student_checkpoint,
 )
-from ..files import parse_literals, write_text
+from ..files import write_text
+from ..literals import parse_literals
 from .run_files import RunFiles
 
 PREFIX = 'student_'
@@ -72,9 +73,7 @@ class StudentExportHook(Hook):
             return
         self._checkpoints = hooks[0]
         self._files = RunFiles.of(runner)
-        for source in self._exported():
-            if self._is_whole(source):
-                self._written[source] = self._time(source)
+        self._note_whole_exports()
         self._mirror(runner)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -82,6 +81,8 @@ class StudentExportHook(Hook):
         if self._configs:
             checkpoint['meta'][EXPORTED_CONFIGS] = dict(self._configs)
 
+    # Other processes are here before the first one has written its file.
+    @master_only
     def after_train_iter(self, runner, *args, **kwargs) -> None:
         """Mirrors, where checkpoints come by iteration."""
         hook = self._checkpoints
@@ -129,6 +130,12 @@ class StudentExportHook(Hook):
             for name in self._files.names
             if name.startswith(PREFIX)
         }
+
+    @master_only
+    def _note_whole_exports(self) -> None:
+        for source in self._exported():
+            if self._is_whole(source):
+                self._written[source] = self._time(source)
 
     def _is_whole(self, source: str) -> bool:
         """Whether the export of a checkpoint is there and up to date."""

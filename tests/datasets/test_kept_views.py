@@ -110,7 +110,7 @@ def test_a_foreign_file_runs_no_code(kept, path, tmp_path, monkeypatch):
 
 
 def test_left_overs_of_a_killed_run_are_removed(path, tmp_path):
-    left = path.with_name('000007.npz.0123.writing')
+    left = path.with_name('000007.npz.0123456789ab.writing')
     left.write_bytes(b'half')
     KeptViews(str(tmp_path / 'digest'))
     assert not left.exists() and path.exists()

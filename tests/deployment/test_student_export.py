@@ -17,12 +17,12 @@ from tiny_models import (
     tiny_x3d,
 )
 
-from dtkd_mmaction import files
 from dtkd_mmaction.deployment.student_export import (
     exported_configs,
     student_checkpoint,
     student_config,
 )
+from dtkd_mmaction.literals import parse_literals
 from dtkd_mmaction.recognizers.complexity import measure_complexity
 from dtkd_mmaction.recognizers.model_spec import build_recognizer
 
@@ -130,7 +130,7 @@ def test_a_checkpoint_does_not_choose_the_file_that_is_executed(
     for name in ('evil.py', '../evil.py', 'mmaction::../../../evil.py'):
         _, checkpoint = checkpoint_of(distiller_config())
         text = checkpoint['meta']['cfg']
-        config = Config(files.parse_literals(text, 'cfg'))
+        config = Config(parse_literals(text, 'cfg'))
         config.model.student.cfg = name
         checkpoint['meta']['cfg'] = config.pretty_text
         (tmp_path / 'evil.py').write_text(evil)
@@ -260,7 +260,7 @@ class TestPlainConfig:
         (tmp_path / 'lazy.py').write_text(textwrap.dedent(LAZY))
         config = Config.fromfile(tmp_path / 'lazy.py')
         (text,) = exported_configs(config).values()
-        values = files.parse_literals(text, 'exported')
+        values = parse_literals(text, 'exported')
         assert values['model'] == tiny_x3d()
         assert values['test_pipeline'] == [dict(type='DecordDecode')]
         assert values['test_dataloader'] == dict(

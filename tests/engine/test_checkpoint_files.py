@@ -193,6 +193,15 @@ def test_one_training_per_work_dir(tmp_path):
     assert train_in_child(toy_config(folder, 1), log=log) == 0
 
 
+def test_other_processes_do_not_look_for_files_of_the_first(
+    tmp_path, monkeypatch
+):
+    """Such a process may be faster than the one that writes."""
+    monkeypatch.setattr('mmengine.dist.utils.is_main_process', lambda: False)
+    train(toy_config(tmp_path, 2, **{'default_hooks.checkpoint.by_epoch': 0}))
+    assert files(tmp_path) == set()
+
+
 class TestExport:
     """The student's config is that with which the training began."""
 

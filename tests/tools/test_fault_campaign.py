@@ -29,7 +29,7 @@ def campaign(place, tmp_path):
     made.folder = str(tmp_path)
     made.workplace = str(place / 'workplace')
     made.random = random.Random(0)
-    made.rows = []
+    made.rows, made.out = [], None
     return made
 
 

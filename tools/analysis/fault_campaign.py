@@ -45,6 +45,8 @@ from campaign.subjects import (  # noqa: E402
 from campaign.workplace import make_workplace  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 
+from dtkd_mmaction.files import write_text  # noqa: E402
+
 # Share of the kills that each subject gets.
 SHARES = dict(epoch=0.25, iteration=0.25, two=0.25, cache=0.15, export=0.1)
 PARTS = ('kills', 'disks', 'inputs')
@@ -78,9 +80,13 @@ class Campaign:
     Args:
         folder (str): For everything that is written.
         seed (int): Of the random moments.
+        out (str, optional): File for the table, written again and again.
     """
 
-    def __init__(self, folder: str, seed: int) -> None:
+    def __init__(
+        self, folder: str, seed: int, out: Optional[str] = None
+    ) -> None:
+        self.out = out
         self.folder = folder
         self.workplace = osp.join(folder, 'workplace')
         self.random = random.Random(seed)
@@ -112,6 +118,7 @@ class Campaign:
             count = max(2, round(SHARES[key] * kills))
             print(f'{subject.name}: {count} kills', flush=True)
             self.kill_one(subject, count)
+            self.save()
 
     def kill_one(self, subject: Subject, count: int) -> None:
         """Kills one subject, before file events and at random moments."""
@@ -176,11 +183,7 @@ class Campaign:
             if not osp.isdir(subject.path('whole')):
                 subject.start('whole')
             expected = subject.result(subject.path('whole'))
-            needed = sum(
-                osp.getsize(osp.join(folder, file))
-                for folder, _, files in os.walk(subject.path('whole'))
-                for file in files
-            )
+            needed = subject.written(subject.path('whole'))
             row = Row(subject.name, 'on a full disk')
             self.rows.append(row)
             print(f'{subject.name}: full disks', flush=True)
@@ -196,7 +199,7 @@ class Campaign:
         """Runs a subject on a disk of some bytes, then on a larger one."""
         path = subject.path(name)
         os.makedirs(path)
-        if isinstance(subject, Export):  # the checkpoint is there already
+        if isinstance(subject, Export):  # the disk holds its checkpoint too
             size += osp.getsize(subject.checkpoint())
         with small_disk(path, size) as (limit, make_room):
             work = subject.work
@@ -236,6 +239,11 @@ class Campaign:
             if problem is None:
                 shutil.rmtree(folder)
 
+    def save(self) -> None:
+        """Writes the table so far."""
+        if self.out:
+            write_text(self.out, self.table() + '\n')
+
     def table(self) -> str:
         """Returns all rows as Markdown, and what did not survive."""
         lines = ['| what | how | tried | survived |', '|---|---|---|---|']
@@ -272,7 +280,7 @@ def main() -> None:
     torch.set_num_threads(1)
     init_default_scope('mmaction')
     folder = args.folder or tempfile.mkdtemp(prefix='fault_campaign_')
-    campaign = Campaign(folder, args.seed)
+    campaign = Campaign(folder, args.seed, args.out)
     parts: Dict[str, Callable[[], None]] = dict(
         kills=lambda: campaign.kill(args.kills, args.kill),
         disks=campaign.fill_disks,
@@ -280,12 +288,9 @@ def main() -> None:
     )
     for part in args.parts:
         parts[part]()
+        campaign.save()
     minutes = (time.monotonic() - begun) / 60
-    table = f'{campaign.table()}\n\n{minutes:.0f} minutes, seed {args.seed}.\n'
-    print(table)
-    if args.out:
-        with open(args.out, 'w') as file:
-            file.write(table)
+    print(f'{campaign.table()}\n\n{minutes:.0f} minutes, seed {args.seed}.')
     if any(row.problems for row in campaign.rows):
         sys.exit(1)
     if not args.folder:

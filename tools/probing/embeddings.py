@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from dtkd_mmaction.files import (
     DamagedFileError,
-    clear_left_overs,
     read_arrays,
     write_arrays,
 )
@@ -77,7 +76,6 @@ class EmbeddingStore:
 
     def missing(self, keys: Sequence[Key]) -> List[List[Key]]:
         """Returns the shards of keys that are not stored yet, or damaged."""
-        clear_left_overs(self.folder)
         found = []
         for shard in in_shards(keys):
             try:

@@ -207,7 +207,10 @@ BAD_INPUTS = [
         resume=True,
     ),
     BadInput(
-        'last_checkpoint empty', write('run/last_checkpoint', b''), resume=True
+        'last_checkpoint empty',
+        write('run/last_checkpoint', b''),
+        'last_checkpoint',
+        resume=True,
     ),
     BadInput(
         'cache manifest cut', cut('cache/manifest.json'), 'manifest', CACHED

@@ -206,5 +206,5 @@ def _child(
 
 
 def file_events(log: str) -> int:
-    """Reads how many file events a run had, from its log."""
-    return int(log.rpartition('file events: ')[2].split()[0])
+    """Reads how many file events the first process of a run had."""
+    return int(log.partition('file events: ')[2].split()[0])

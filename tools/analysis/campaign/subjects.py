@@ -63,6 +63,14 @@ class Subject:
     def prepare(self, path: str) -> None:
         """Does what a user has done before, without strikes."""
 
+    def written(self, path: str) -> int:
+        """Returns the bytes of all files that the work has written."""
+        return sum(
+            osp.getsize(osp.join(folder, file))
+            for folder, _, files in os.walk(path)
+            for file in files
+        )
+
     def work(self, path: str, again: bool) -> None:
         """Does the work in a forked process."""
         raise NotImplementedError
@@ -179,6 +187,10 @@ class Export(Subject):
         """Copies a checkpoint of a run."""
         os.makedirs(path, exist_ok=True)
         shutil.copy(self.checkpoint(), osp.join(path, 'run.pth'))
+
+    def written(self, path: str) -> int:
+        """Returns the bytes beside the copied checkpoint."""
+        return super().written(path) - osp.getsize(osp.join(path, 'run.pth'))
 
     def work(self, path: str, again: bool) -> None:
         """Exports beside the checkpoint."""
