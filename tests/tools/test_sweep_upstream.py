@@ -44,7 +44,7 @@ def test_two_families(sweep, monkeypatch, tmp_path):
         json.loads(results.read_text()), key=lambda case: case['family']
     )
     assert x3d['grid'] == [432, 16, 2, 2] and x3d['tap'] == 'backbone'
-    assert x3d['is_read'] and x3d['place'] > 0.3
+    assert x3d['embedding_matches'] and x3d['alignment'] > 0.3
     assert x3d['seconds']['student'] > 0 and not x3d['reasons']
     assert x3d['others'] == ['x3d_s_13x6x1_facebook-kinetics400-rgb']
     assert omni_3d['seconds'] and not omni['seconds']
@@ -73,11 +73,11 @@ def test_every_rgb_config_is_in_a_case(sweep):
 
 
 @pytest.mark.parametrize('axes', [(0, 1, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0)])
-def test_place_is_negative_for_another_order(sweep, axes):
+def test_alignment_is_negative_for_another_order(sweep, axes):
     """A grid is the clip in patches, its axes exchanged or not."""
     torch.manual_seed(0)
     clips = sweep.clips_that_differ(torch.randn(1, 1, 3, 8, 8, 8), (4, 4, 4))
     grid = torch.nn.functional.avg_pool3d(clips[:, 0], 2)
     grid = grid.permute(0, 1, *[axis + 2 for axis in axes])
-    place = sweep.place_of_grid(grid)
-    assert place == 1 if axes == (0, 1, 2) else place < 0
+    alignment = sweep.axis_alignment(grid)
+    assert alignment == 1 if axes == (0, 1, 2) else alignment < 0

@@ -1,7 +1,7 @@
 """Computes Table 8: parameters and multiply-adds of every model.
 
-Each model is counted at the clip that its config feeds it and, where the
-paper's figure belongs to another one, at that too.
+Each model is counted at the clip size of its config. If the paper's figure
+belongs to another clip size, the model is counted at that size, too.
 """
 
 import argparse
@@ -25,13 +25,13 @@ class Row(NamedTuple):
     """One line of the paper's Table 8 and the config of its model.
 
     Attributes:
-        model (str): Its name there.
+        model (str): Name in the paper.
         config (str): File in ``configs/teachers``.
-        paper_params (float): In millions.
-        paper_gmacs (float): In thousands of millions.
-        paper_clip (tuple, optional): Frames and size at which we get the
-            paper's figure, if not the config's.
-        note (str): Why they differ.
+        paper_params (float): Parameters in the paper, in millions.
+        paper_gmacs (float): 10^9 multiply-adds in the paper.
+        paper_clip (tuple, optional): Frames and size that give the paper's
+            figure, if they differ from the config's.
+        note (str): Why the figures differ.
     """
 
     model: str
@@ -56,7 +56,7 @@ ROWS = (
         'uniformerv2_b_hmdb51',
         49.81,
         96.74,
-        note='the figures beside it are those of UniFormer-B v1',
+        note='the paper prints the figures of UniFormer-B v1',
     ),
     Row(
         'TimeSformer',
@@ -64,7 +64,7 @@ ROWS = (
         86.11,
         180,
         note='the paper has the parameters of a ViT-B without temporal '
-        'attention; divided attention has one block of each more a layer',
+        'attention; divided attention adds a temporal block to each layer',
     ),
     Row('Swin-B', 'swin_b_hmdb51', 88.05, 282, (32, 224), '32 frames'),
     Row('I3D-R50', 'i3d_r50_hmdb51', 27.33, 33.27, (32, 224), '32 frames'),
@@ -115,12 +115,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def number(value: float, digits: int = 2) -> str:
-    """Formats a figure; an empty text for None."""
+    """Formats a figure; returns an empty text for nan."""
     return f'{value:.{digits}f}' if value == value else ''
 
 
 def cells(row: Row) -> List[str]:
-    """Counts one line of the table."""
+    """Computes the cells of one row."""
     path = osp.join(ROOT, f'configs/teachers/{row.config}.py')
     config = Config.fromfile(path)
     clip = stock_clip(config)
@@ -146,7 +146,7 @@ def cells(row: Row) -> List[str]:
 
 
 def main() -> None:
-    """Count, print, and write if asked to."""
+    """Prints the table and writes the page if ``--out`` is given."""
     args = parse_args()
     lines = [HEAD, ('---',) * len(HEAD)]
     lines += [cells(row) for row in track(ROWS, 'Counting')]
@@ -155,14 +155,19 @@ def main() -> None:
     if args.out:
         with open(args.out, 'w') as f:
             f.write(
-                '# What the models cost: Table 8, computed\n\n'
-                'Made by `python tools/analysis/complexity.py --out '
-                'docs/complexity.md`. GMACs are 10^9 multiply-adds of one '
-                "clip, counted by MMEngine at the clip of the model's config "
-                '(`configs/teachers`). Parameters are those with a head for '
-                'the 51 classes of HMDB51; beside them those with 400. Where '
-                "the paper's figure belongs to another clip, the count at "
-                'that clip follows.\n\n'
+                '# Complexity of the models\n\n'
+                'Compare the cost of all models (Table 8 of the paper). The '
+                'table is the output of\n\n'
+                '    python tools/analysis/complexity.py --out '
+                'docs/complexity.md\n\n'
+                '- **GMACs** are 10^9 multiply-adds of one forward pass on '
+                'one clip, counted by MMEngine. The clip is that of the '
+                "model's config in `configs/teachers`.\n"
+                '- **M parameters** are 10^6 parameters with a head for the '
+                '51 classes of HMDB51; the next column has a head for 400 '
+                'classes.\n'
+                "- **at the paper's clip**: GMACs at the clip size to which "
+                "the paper's figure belongs, if it is another one.\n\n"
                 f'{text}\n'
             )
 

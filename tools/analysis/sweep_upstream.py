@@ -2,8 +2,8 @@
 
 Each model takes one training step of ``DualTeacherDistiller`` in each role,
 with X3D-S and a small MViTv2 in the other roles, on random clips. Weights are
-random and clips are small, so the table says what can be combined, not how
-well it learns. Needs no network and no data.
+random and clips are small, so the table shows which models can be combined,
+not how well they learn. Needs no network and no data.
 """
 
 import argparse
@@ -49,8 +49,8 @@ TSN = 'tsn/tsn_imagenet-pretrained-r50_8xb32-1x1x8-100e_kinetics400-rgb.py'
 OMNISOURCE = (
     'omnisource/slowonly_r50_8xb16-8x8x1-256e_imagenet-kinetics400-rgb.py'
 )
-# Backbone -> cfg_options: a smaller model where the size of the clip is built
-# in, and what a config of the release lacks to run with today's packages.
+# Backbone -> cfg_options: a smaller clip size for models that have it in their
+# constructor, and options that some stock configs need with current packages.
 OPTIONS = {
     'TimeSformer': {'backbone.img_size': SIZE},
     'VisionTransformer': {'backbone.img_size': SIZE},
@@ -64,9 +64,9 @@ OPTIONS = {
         'backbone.feature_shape': 'NHWC',
     },
 }
-# Where other clips than FRAMES x SIZE are built in: C3D's linear layers.
+# Backbones that need clips other than FRAMES x SIZE: C3D's linear layers.
 VIEWS = {'C3D': dict(frames=16, size=112)}
-# Backbones of other packages, for TSN: their options, their channels.
+# Backbones of other packages in TSN -> (options, output channels).
 OTHER_PACKAGES = {
     'mmpretrain.MobileNetV3': (dict(arch='small_075'), 432),
     'mmpretrain.SwinTransformer': (
@@ -120,17 +120,17 @@ class Case:
 
     Attributes:
         family (str): Folder of its config, or the package of its backbone.
-        name (str): Of its config, or of its backbone.
-        options (dict): ``cfg_options`` that it got.
-        model (dict): The model that they give, without pre-training.
-        view (dict): ``frames`` and ``size`` that it saw.
+        name (str): Name of its config or of its backbone.
+        options (dict): ``cfg_options`` of the model spec.
+        model (dict): The resulting model config, without pre-training.
+        view (dict): ``frames`` and ``size`` of its clips.
         others (list[str]): Configs of the same architecture.
         tap (str): Name of the tapped module.
-        grid (tuple): (C, T, H, W) there.
-        place (float): See :func:`place_of_grid`.
-        is_read (bool): See :func:`is_same_vector`.
-        seconds (dict[str, float]): Role -> duration of the step.
-        reasons (dict[str, str]): Role -> why there was none.
+        grid (tuple): (C, T, H, W) of its feature map.
+        alignment (float): See :func:`axis_alignment`.
+        embedding_matches (bool): See :func:`is_same_vector`.
+        seconds (dict[str, float]): Role -> duration of a successful step.
+        reasons (dict[str, str]): Role -> error message of a failed step.
     """
 
     family: str
@@ -141,8 +141,8 @@ class Case:
     others: List[str] = field(default_factory=list)
     tap: Optional[str] = None
     grid: Optional[Tuple[int, ...]] = None
-    place: Optional[float] = None
-    is_read: Optional[bool] = None
+    alignment: Optional[float] = None
+    embedding_matches: Optional[bool] = None
     seconds: Dict[str, float] = field(default_factory=dict)
     reasons: Dict[str, str] = field(default_factory=dict)
 
@@ -204,7 +204,7 @@ def architecture(value: Any) -> Any:
 
 
 def shipped_cases(families: Optional[List[str]] = None) -> Iterator[Case]:
-    """Makes a case for each architecture in MMAction2's configs."""
+    """Yields one case per architecture in MMAction2's configs."""
     cases: Dict[str, Case] = {}
     for path in shipped_configs():
         family = family_of(path)
@@ -218,9 +218,9 @@ def shipped_cases(families: Optional[List[str]] = None) -> Iterator[Case]:
 
 
 def more_cases(families: Optional[List[str]] = None) -> Iterator[Case]:
-    """Makes cases of models that no shipped config has."""
+    """Yields cases of models that no shipped config has."""
     if not families or 'omnisource' in families:
-        # RecognizerOmni is no student, its backbone is one.
+        # RecognizerOmni cannot be a student, but its backbone can.
         yield make_case(
             'omnisource',
             'OmniResNet in Recognizer3D',
@@ -316,7 +316,7 @@ def try_role(case: Case, role: str) -> None:
             ),
             'a teacher has a gradient',
         )
-    if case.place is None:
+    if case.alignment is None:
         recognizer.eval()
         for module in recognizer.modules():
             # Untrained, its running statistics let activations grow.
@@ -325,8 +325,8 @@ def try_role(case: Case, role: str) -> None:
         clip = torch.randn(clip_shape(case))
         cells = run(recognizer, tap, clip)[0].map.shape[2:]
         recording, read = run(recognizer, tap, clips_that_differ(clip, cells))
-        case.place = place_of_grid(recording.map)
-        case.is_read = is_same_vector(recording.embedding, read)
+        case.alignment = axis_alignment(recording.map)
+        case.embedding_matches = is_same_vector(recording.embedding, read)
 
 
 def random_batch(view: Dict[str, int]) -> dict:
@@ -366,8 +366,8 @@ def run(
     """Runs a model on (B, 1, 3, T, H, W) clips.
 
     Returns:
-        tuple[Recording, Tensor]: What its tap saw, and what the first linear
-            layer of its head read.
+        tuple[Recording, Tensor]: The recording of the tap, and the input of
+            the head's first linear layer.
     """
     if isinstance(recognizer, MODELS.get('Recognizer2D')):
         clips = clips.squeeze(1).transpose(1, 2).contiguous()
@@ -385,10 +385,10 @@ def run(
 
 
 def clip_shape(case: Case) -> Tuple[int, ...]:
-    """Returns the shape of a clip that gives more cells."""
+    """Returns the shape of a clip that gives a larger grid, if possible."""
     backbone = case.model['backbone']
     built_in = {'img_size', 'input_resolution'} & set(backbone)
-    # TPNHead keeps the size of the first map that it sees.
+    # TPNHead fixes its pooling size at the first map.
     size = case.view['size']
     if not (built_in or backbone['type'] in VIEWS or 'neck' in case.model):
         size *= 2
@@ -396,15 +396,15 @@ def clip_shape(case: Case) -> Tuple[int, ...]:
 
 
 def clips_that_differ(clip: Tensor, cells: Tuple[int, ...]) -> Tensor:
-    """Makes seven copies of a clip, six with new noise in one part.
+    """Makes seven copies of a clip, six of them with new noise in one part.
 
     Args:
         clip (Tensor): (1, 1, 3, T, H, W).
         cells (tuple[int, ...]): (T', H', W') of a grid.
 
     Returns:
-        Tensor: (7, 1, 3, T, H, W): the clip, then for each axis the clip with
-            noise where the grid's first cells are and where its last are.
+        Tensor: (7, 1, 3, T, H, W): the clip; then, per axis, the clip with
+            noise at the grid's first cells and with noise at its last cells.
     """
     clips = clip.repeat(7, 1, 1, 1, 1, 1)
     for axis, n in enumerate(cells):
@@ -416,19 +416,21 @@ def clips_that_differ(clip: Tensor, cells: Tuple[int, ...]) -> Tensor:
     return clips
 
 
-def place_of_grid(grid: Tensor) -> float:
-    """Whether a grid's axes are the clip's time, height and width.
+def axis_alignment(grid: Tensor) -> float:
+    """Measures whether a grid's axes are the clip's time, height and width.
 
-    The centre of what changes in the grid must move along the axis of the
-    noise (:func:`clips_that_differ`), and less along the others.
+    Noise at the first and at the last cells of an axis
+    (:func:`clips_that_differ`) changes the grid. The centre of this change
+    must move along the same axis of the grid, and less along the others.
 
     Args:
         grid (Tensor): (7, C, T, H, W).
 
     Returns:
-        float: How far it moves, as a share of the axis, for the axis where
-            that is least: 1 if no cells but those change, 0 if all change
-            alike, negative if it moves more along another axis.
+        float: Movement of the centre as a fraction of the axis, for the axis
+            on which it is smallest. 1: only the cells with noise change; 0:
+            all cells change equally; negative: the centre moves more along
+            another axis.
     """
     cells = grid.shape[2:]
     grid = grid.double()
@@ -452,9 +454,10 @@ def place_of_grid(grid: Tensor) -> float:
 
 
 def is_same_vector(embedding: Tensor, read: Tensor) -> bool:
-    """Whether the embedding equals the head's input.
+    """Returns whether the embedding equals the head's input.
 
-    Up to the order of its parts, and averaged over the frames of a 2-D model.
+    The order of the channels is ignored, and the head's input is averaged
+    over the frames of a 2-D model.
     """
     read = read.reshape(len(embedding), -1, read.shape[-1]).mean(dim=1)
     return read.shape == embedding.shape and torch.allclose(
@@ -474,7 +477,7 @@ def first_line(error: Exception) -> str:
 
 
 def markdown(cases: List[Case], roles: List[str], untried: List[str]) -> str:
-    """Writes the page ``docs/supported_models.md``."""
+    """Returns the text of ``docs/supported_models.md``."""
     reasons: List[str] = []
 
     def cell(case: Case, role: str) -> str:
@@ -487,7 +490,15 @@ def markdown(cases: List[Case], roles: List[str], untried: List[str]) -> str:
     def row(cells: List[str]) -> str:
         return f'| {" | ".join(cells)} |'
 
-    head = ['family', 'model', 'clip', 'tap', '(C, T, H, W)', 'place', 'read']
+    head = [
+        'family',
+        'model',
+        'clip',
+        'tap',
+        '(C, T, H, W)',
+        'axes',
+        'embedding',
+    ]
     table = [row([*head, *roles]), row(['---'] * (len(head) + len(roles)))]
     for case in cases:
         more = f' +{len(case.others)}' if case.others else ''
@@ -500,8 +511,8 @@ def markdown(cases: List[Case], roles: List[str], untried: List[str]) -> str:
                     clip,
                     f'`{case.tap}`' if case.tap else '',
                     'x'.join(map(str, case.grid or [])),
-                    '' if case.place is None else f'{case.place:.2f}',
-                    {None: '', True: 'yes', False: 'no'}[case.is_read],
+                    '' if case.alignment is None else f'{case.alignment:.2f}',
+                    {None: '', True: 'yes', False: 'no'}[case.embedding_matches],
                     *[cell(case, role) for role in roles],
                 ]
             )
@@ -523,32 +534,33 @@ def markdown(cases: List[Case], roles: List[str], untried: List[str]) -> str:
         for case in cases
         if case.others
     ]
-    return f"""# Which models can be student and teacher
+    return f"""# Supported models
 
-Every RGB recognition config that MMAction2 ships, and 2-D backbones of other
-packages in TSN, took one training step of `DualTeacherDistiller` as student
-and as either teacher, with X3D-S and a small MViTv2 in the other roles. All
-weights were random and the clips small: the table says what can be combined,
-not how well it learns. Seconds are those of the step at a batch of {BATCH},
-on the machine at hand, and compare nothing.
+Look up which MMAction2 models can be student, ViT teacher and CNN teacher, and
+which feature map is used by default.
 
-A step counts if all losses are finite, gradients reach the student's
-backbone, those of `loss_sd` alone too where the model is the student, and no
-teacher has one.
+Every RGB recognition config of MMAction2, and TSN with 2-D backbones of other
+packages, was tested in all three roles: one training step of
+`DualTeacherDistiller`, with X3D-S and a small MViTv2 in the other roles. All
+weights were random and the clips small. The table therefore shows which models
+can be combined, not how well they learn. The seconds are the time of the step
+at batch size {BATCH} on one machine; they are no benchmark.
 
-- **model**: name of the config; +n: n more have the same architecture (below).
-- **tap**: the module whose output is the feature map, by default.
-- **place**: new noise is put in the clip where the map's first cells along an
-  axis are, then where the last are. Given is how far the change in the map
-  moves along that axis, for the axis where it moves least: 1 if no other cells
-  change, about 0 if all change alike. It is below -0.02 if the map's axes are
-  not the clip's time, height and width, and nan if the random weights fade so
-  that no cell changes (the convolutions of MobileOne's deployed form).
-- **read**: whether the embedding (the vector of `loss_rkd`) is what the head's
-  first linear layer reads.
+A step succeeds if all losses are finite, the student's backbone gets a
+gradient, and no teacher gets one. If the model is the student, `loss_sd` alone
+must also reach the backbone.
 
-{served} of {tried} steps ran, for {len(cases)} models out of {configs}
-configs. Made by
+| column | meaning |
+| --- | --- |
+| model | name of the config; "+n": n more configs have the same architecture (listed below) |
+| tap | module whose output is the feature map by default |
+| (C, T, H, W) | shape of the feature map |
+| axes | whether the map's axes are the clip's time, height and width: 1 is perfect locality, 0 is none, below -0.02 is a wrong order. Measured with noise in the first and in the last part of each axis; the worst axis counts. nan: random weights change nothing (MobileOne's deployed form) |
+| embedding | whether the embedding (the vector of `loss_rkd`) is the input of the head's first linear layer |
+| student, vit_teacher, cnn_teacher | seconds of the step, or "no" and the number of the reason |
+
+{served} of {tried} steps succeeded, for {len(cases)} models out of {configs}
+configs. The table is the output of
 
     python {' '.join(sys.argv)}
 
@@ -556,18 +568,18 @@ with {versions}.
 
 {os.linesep.join(table)}
 
-## Why not
+## Reasons of failures
 
-{os.linesep.join(numbered) or 'All ran.'}
+{os.linesep.join(numbered) or 'None.'}
 
-## Not tried yet
+## Not tested yet
 
-{os.linesep.join(f'- `{name}`' for name in untried) or 'All were tried.'}
+{os.linesep.join(f'- `{name}`' for name in untried) or 'None.'}
 
 ## Options
 
-`cfg_options` that a model got: a smaller one where the size of the clip is
-built in, or what its config lacks.
+`cfg_options` of the tested models: a smaller clip size for models that have it
+in their constructor, or options that the stock config needs.
 
 {os.linesep.join(with_options) or 'None.'}
 
@@ -578,7 +590,7 @@ built in, or what its config lacks.
 
 
 def package_versions() -> List[Tuple[str, str]]:
-    """Returns the versions of the packages that matter."""
+    """Returns the versions of the packages that the results depend on."""
     found = [('dtkd_mmaction', dtkd_mmaction.__version__)]
     for package in (
         'torch',
@@ -601,7 +613,7 @@ def parse_args() -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        '--family', nargs='+', help='families to try; default: all'
+        '--family', nargs='+', help='families to test; default: all'
     )
     parser.add_argument(
         '--role', nargs='+', choices=ROLES, default=list(ROLES)
@@ -609,8 +621,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', help='Markdown file to write the table to')
     parser.add_argument(
         '--json',
-        help='file to write all results to; what it already holds is not '
-        'tried again, so an interrupted sweep goes on',
+        help='file for all results; results that it already contains are not '
+        'computed again, so an interrupted sweep can continue',
     )
     return parser.parse_args()
 
@@ -644,7 +656,7 @@ def recall(path: Optional[str], cases: List[Case]) -> None:
 
 
 def main() -> None:
-    """Tries all cases and prints each result."""
+    """Tests all cases and prints each result."""
     args = parse_args()
     MMLogger.get_current_instance().setLevel('ERROR')
     families = [family_of(path) for path in shipped_configs()]
@@ -656,7 +668,7 @@ def main() -> None:
     cases = [*shipped_cases(args.family), *more_cases(args.family)]
     cases.sort(key=lambda case: families.index(case.family))
     recall(args.json, cases)
-    # One model of every family first: an early look at all of them.
+    # One model of every family first, for an early overview.
     families = [case.family for case in cases]
     rank = [families[:i].count(family) for i, family in enumerate(families)]
     order = sorted(range(len(cases)), key=rank.__getitem__)
@@ -678,7 +690,7 @@ def main() -> None:
                 progress.advance(bar)
                 progress.console.print(
                     f'{case.family} | {case.name} | {role} | {case.tap} | '
-                    f'{case.grid} | {case.place} | {case.is_read} | {outcome}',
+                    f'{case.grid} | {case.alignment} | {case.embedding_matches} | {outcome}',
                     markup=False,
                     highlight=False,
                 )
