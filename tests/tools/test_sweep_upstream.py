@@ -51,7 +51,7 @@ def test_two_families(sweep, monkeypatch, tmp_path):
     assert 'loss' in omni['reasons']['student']
 
     text = page.read_text()
-    assert '2 of 3 steps ran, for 3 models out of 4\nconfigs.' in text
+    assert '2 of 3 steps succeeded, for 3 models out of 4\nconfigs.' in text
     assert 'python sweep_upstream.py --family x3d omnisource' in text
     assert '| x3d | x3d_m_16x5x1_facebook-kinetics400-rgb +1 | 16x64x64 |' in (
         text

@@ -476,6 +476,11 @@ def first_line(error: Exception) -> str:
     return f'{type(error).__name__}: {text}'
 
 
+def yes_or_no(value: Optional[bool]) -> str:
+    """Formats a truth value; None is empty."""
+    return '' if value is None else 'yes' if value else 'no'
+
+
 def markdown(cases: List[Case], roles: List[str], untried: List[str]) -> str:
     """Returns the text of ``docs/supported_models.md``."""
     reasons: List[str] = []
@@ -512,7 +517,7 @@ def markdown(cases: List[Case], roles: List[str], untried: List[str]) -> str:
                     f'`{case.tap}`' if case.tap else '',
                     'x'.join(map(str, case.grid or [])),
                     '' if case.alignment is None else f'{case.alignment:.2f}',
-                    {None: '', True: 'yes', False: 'no'}[case.embedding_matches],
+                    yes_or_no(case.embedding_matches),
                     *[cell(case, role) for role in roles],
                 ]
             )
@@ -550,14 +555,19 @@ A step succeeds if all losses are finite, the student's backbone gets a
 gradient, and no teacher gets one. If the model is the student, `loss_sd` alone
 must also reach the backbone.
 
-| column | meaning |
-| --- | --- |
-| model | name of the config; "+n": n more configs have the same architecture (listed below) |
-| tap | module whose output is the feature map by default |
-| (C, T, H, W) | shape of the feature map |
-| axes | whether the map's axes are the clip's time, height and width: 1 is perfect locality, 0 is none, below -0.02 is a wrong order. Measured with noise in the first and in the last part of each axis; the worst axis counts. nan: random weights change nothing (MobileOne's deployed form) |
-| embedding | whether the embedding (the vector of `loss_rkd`) is the input of the head's first linear layer |
-| student, vit_teacher, cnn_teacher | seconds of the step, or "no" and the number of the reason |
+- **model**: name of the config; "+n": n more configs have the same
+  architecture (listed below).
+- **tap**: module whose output is the feature map by default.
+- **(C, T, H, W)**: shape of the feature map.
+- **axes**: whether the map's axes are the clip's time, height and width. 1 is
+  perfect locality, 0 is none, below -0.02 is a wrong order. It is measured
+  with noise in the first and in the last part of each axis; the worst axis
+  counts. nan: with random weights, noise changes nothing (MobileOne's deployed
+  form).
+- **embedding**: whether the embedding (the vector of `loss_rkd`) is the input
+  of the head's first linear layer.
+- **student, vit_teacher, cnn_teacher**: seconds of the step, or "no" and the
+  number of the reason.
 
 {served} of {tried} steps succeeded, for {len(cases)} models out of {configs}
 configs. The table is the output of
@@ -690,7 +700,8 @@ def main() -> None:
                 progress.advance(bar)
                 progress.console.print(
                     f'{case.family} | {case.name} | {role} | {case.tap} | '
-                    f'{case.grid} | {case.alignment} | {case.embedding_matches} | {outcome}',
+                    f'{case.grid} | {case.alignment} | '
+                    f'{case.embedding_matches} | {outcome}',
                     markup=False,
                     highlight=False,
                 )
