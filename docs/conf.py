@@ -41,6 +41,8 @@ napoleon_use_ivar = True
 
 html_theme = 'sphinx_book_theme'
 html_title = 'dtkd_mmaction'
+html_static_path = ['_static']
+html_css_files = ['site.css']
 html_theme_options = {
     'show_toc_level': 2,
     'use_download_button': False,
