@@ -3,14 +3,18 @@
 import importlib
 import pkgutil
 
+from .aekd import AEKDLoss, aekd_weights
 from .at import ATLoss, at_loss
+from .average_kd import AverageKDLoss
 from .cakd import CAKDLoss
+from .camkd import CAMKDLoss, camkd_weights
 from .cc import CCLoss, cc_loss
 from .crd import CRDLoss, crd_loss
 from .ctkd import CTKDLoss
 from .datw import DATWLoss, datw_loss, datw_weights
 from .dist import DISTLoss, dist_loss
 from .dkd import DKDLoss, dkd_loss
+from .ebkd import EBKDLoss, ebkd_weights
 from .fsp import FSPLoss, fsp_loss
 from .kd import KDLoss, kd_loss
 from .logit_standardisation import standardise_logits
@@ -19,6 +23,7 @@ from .ofa import OFALoss, ofa_loss
 from .pixelkd import PixelKDLoss, pixel_kd_loss
 from .reviewkd import ReviewKDLoss, hcl_loss
 from .rkd import RKDLoss, rkd_angle_loss, rkd_distance_loss
+from .several_teachers import SeveralTeachersLoss, weighted_kd_loss
 from .sigmoid_kd import SigmoidKDLoss, sigmoid_kd_loss
 from .simkd import simkd_loss
 from .structure_discrepancy import (
@@ -26,20 +31,25 @@ from .structure_discrepancy import (
     dual_mask,
     structure_discrepancy_loss,
 )
+from .unic import UNICDropLoss, unic_weights
 
 # A new file registers its classes by being in this folder.
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f'{__name__}.{_module.name}')
 
 __all__ = [
+    'AEKDLoss',
     'ATLoss',
+    'AverageKDLoss',
     'CAKDLoss',
+    'CAMKDLoss',
     'CCLoss',
     'CRDLoss',
     'CTKDLoss',
     'DATWLoss',
     'DISTLoss',
     'DKDLoss',
+    'EBKDLoss',
     'FSPLoss',
     'KDLoss',
     'MGDLoss',
@@ -47,9 +57,13 @@ __all__ = [
     'PixelKDLoss',
     'RKDLoss',
     'ReviewKDLoss',
+    'SeveralTeachersLoss',
     'SigmoidKDLoss',
     'StructureDiscrepancyLoss',
+    'UNICDropLoss',
+    'aekd_weights',
     'at_loss',
+    'camkd_weights',
     'cc_loss',
     'crd_loss',
     'datw_loss',
@@ -57,6 +71,7 @@ __all__ = [
     'dist_loss',
     'dkd_loss',
     'dual_mask',
+    'ebkd_weights',
     'fsp_loss',
     'hcl_loss',
     'kd_loss',
@@ -69,4 +84,6 @@ __all__ = [
     'simkd_loss',
     'standardise_logits',
     'structure_discrepancy_loss',
+    'unic_weights',
+    'weighted_kd_loss',
 ]

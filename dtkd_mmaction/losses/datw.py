@@ -18,6 +18,7 @@ from .kd import kl_divergence
 from .logit_standardisation import standardise_logits
 from .numerics import at_least_float32
 from .options import check_choice, check_ranges, preset_options
+from .several_teachers import weighted_kd_loss
 
 CONFIDENCES = (
     'one_plus_negentropy',
@@ -225,30 +226,17 @@ def datw_loss(
         weights (Tensor): (B, K) of :func:`datw_weights`.
         tau (float): Temperature.
         fuse (str): See :func:`fused_log_probs`; also ``'loss'``: the weighted
-            sum of one KL a teacher.
+            sum of one KL per teacher.
 
     Returns:
         Tensor: Scalar, mean over the batch, times ``tau ** 2``.
     """
     check_choice('datw_loss', 'fuse', fuse, FUSIONS)
-    student_logits = at_least_float32(student_logits)
     if fuse == 'loss':
-        divergences = torch.stack(
-            [
-                kl_divergence(
-                    F.log_softmax(at_least_float32(logits) / tau, dim=1),
-                    student_logits,
-                    tau,
-                )
-                for logits in teacher_logits
-            ],
-            1,
-        )  # (B, K)
-        per_sample = (weights * divergences).sum(dim=1)
-    else:
-        target = fused_log_probs(teacher_logits, weights, tau, fuse)
-        per_sample = kl_divergence(target, student_logits, tau)
-    return tau**2 * per_sample.mean()
+        return weighted_kd_loss(student_logits, teacher_logits, weights, tau)
+    target = fused_log_probs(teacher_logits, weights, tau, fuse)
+    student_logits = at_least_float32(student_logits)
+    return tau**2 * kl_divergence(target, student_logits, tau).mean()
 
 
 @MODELS.register_module()
