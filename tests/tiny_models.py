@@ -120,6 +120,30 @@ def tiny_single_teacher(**overrides) -> dict:
     )
 
 
+def tiny_multi_teacher(count: int = 3, **overrides) -> dict:
+    """A config of ``MultiTeacherDistiller`` with one to three teachers."""
+    view = dict(frames=FRAMES, size=SIZE)
+    teachers = dict(
+        vit=dict(cfg=tiny_mvit(), checkpoint=None, view=view),
+        cnn=dict(
+            cfg=tiny_x3d(16),
+            checkpoint=None,
+            view=dict(frames=FRAMES, size=48),
+        ),
+        image=dict(
+            cfg=tiny_tsn(), checkpoint=None, view=dict(frames=2, size=SIZE)
+        ),
+    )
+    return dict(
+        dict(
+            type='MultiTeacherDistiller',
+            student=dict(cfg=tiny_x3d(), view=view),
+            teachers=dict(list(teachers.items())[:count]),
+        ),
+        **overrides,
+    )
+
+
 def labelled_samples(labels: List[int]) -> List[ActionDataSample]:
     """Data samples as a stock pipeline packs them."""
     return [ActionDataSample().set_gt_label(label) for label in labels]
@@ -141,3 +165,21 @@ def batch(
         inputs=list(clips),
         data_samples=labelled_samples([i % NUM_CLASSES for i in range(size)]),
     )
+
+
+def two_questions(model):
+    """A tiny recognizer whose head answers verb (3) and noun (5)."""
+    head = model['cls_head']
+    head.pop('num_classes')
+    model['cls_head'] = dict(
+        type='VerbNounHead', num_classes=(3, 5), head=head
+    )
+    return model
+
+
+def verb_noun_batch():
+    data = batch(3)
+    for i, sample in enumerate(data['data_samples']):
+        sample.set_gt_label([i % 3, 4 - i])
+        sample.set_metainfo(dict(sample_idx=i))
+    return data

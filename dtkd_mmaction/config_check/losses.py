@@ -31,6 +31,7 @@ SHAPES: Dict[str, Any] = dict(
     teacher_clip_shape=(3, 2, 16, 16),
     student_width=8,
     teacher_width=8,
+    teacher_widths=dict(vit=8, cnn=8),
     num_classes=4,
     channels=dict(student=8, vit=8, cnn=8),
 )

@@ -14,7 +14,12 @@ from ..distillers.dual_teacher import (
     RKD_FEATURES,
     RKD_TEACHERS,
 )
-from ..distillers.teacher_checks import TEACHER_MODES, short_name
+from ..distillers.fusion_loss import DEFAULT_TYPE, check_fuses
+from ..distillers.teacher_checks import (
+    TEACHER_MODES,
+    name_problem,
+    short_name,
+)
 from ..losses.options import Range, options_out_of_range
 from ..modules import StructureDiscrepancyBranch
 from ..recognizers.model_spec import (
@@ -24,13 +29,14 @@ from ..recognizers.model_spec import (
     set_num_classes,
 )
 from ..teachers.frozen_teacher import FrozenTeacher
-from .findings import Findings, shown
+from .findings import Findings, nearest, shown
 from .losses import check_loss
 from .parts import (
     BUILDER_KEYS,
     check_keys,
     check_part,
     check_values,
+    preset_names,
     unknown_key_text,
 )
 from .pipelines import ClipShape, pair
@@ -47,6 +53,8 @@ CHOICES = dict(
     teacher_mode=TEACHER_MODES,
 )
 CLASSES = Range(2, whole=True, optional=True)
+# Losses over the logits of all teachers.
+FUSIONS = ('loss_sr', 'fusion_loss')
 VIEW_KEYS = ('frames', 'size')
 RGB_CHANNELS = 3
 
@@ -102,7 +110,7 @@ def check_model(config: Mapping, findings: Findings) -> ModelOf:
         head = model.get('cls_head')
         return ModelOf(False, [], head_classes(head), is_multi_label(head))
     specs = _check_distiller(part, model, findings)
-    student = next((s for s in specs if s.name == 'student'), None)
+    student = next((s for s in specs if s.key == 'model.student'), None)
     if student is None or student.config is None:
         return ModelOf(True, specs, None, False)
     head = student.config.model.get('cls_head')
@@ -241,14 +249,19 @@ def _check_distiller(
         and not is_spec_argument(k)
     }
     check_values(findings, part, rest, 'model')
+    if 'teachers' in arguments.own:
+        _check_teachers(model.get('teachers'), findings)
     specs = [
         _check_spec(name, key, spec, model, findings)
         for name, key, spec in _specs(model)
         if key.split('.')[1] not in hidden
     ]
-    _check_losses(
-        part, model, [s.name for s in specs if s.is_teacher], findings
-    )
+    teachers = [
+        short_name(spec.key.replace('model.', '', 1))
+        for spec in specs
+        if spec.is_teacher
+    ]
+    _check_losses(part, model, teachers, findings)
     if isinstance(model.get('branch'), Mapping):
         filled = ('in_channels', 'out_channels')
         check_keys(
@@ -289,11 +302,38 @@ def is_spec_argument(name: str) -> bool:
     )
 
 
+def _check_teachers(teachers: Any, findings: Findings) -> None:
+    """Checks the names of ``model.teachers``."""
+    if teachers is None:  # reported as missing
+        return
+    if not isinstance(teachers, Mapping) or not teachers:
+        findings.error(
+            'model.teachers',
+            'it must be a dict of one or more named model specs, such as '
+            "dict(vit=dict(cfg=..., checkpoint='...')).",
+            shown(teachers),
+        )
+        return
+    if 'cfg' in teachers:
+        findings.error(
+            'model.teachers',
+            'it looks like one model spec. Give it a name: '
+            "teachers=dict(vit=dict(cfg=..., checkpoint='...')).",
+        )
+        return
+    for name in teachers:
+        problem = name_problem(name)
+        if problem is not None:
+            findings.error(f'model.teachers.{name}', problem)
+
+
 def _specs(model: Mapping) -> List[tuple]:
     """Returns (name, key, spec) of every model of a distiller."""
     found = []
     for name, value in model.items():
-        if name == 'teachers' and isinstance(value, Mapping):
+        if name == 'teachers':
+            if not isinstance(value, Mapping):
+                continue
             found += [(n, f'model.teachers.{n}', s) for n, s in value.items()]
         elif is_spec_argument(name):
             found.append((name, f'model.{name}', value))
@@ -303,7 +343,7 @@ def _specs(model: Mapping) -> List[tuple]:
 def _check_spec(
     name: str, key: str, spec: Any, model: Mapping, findings: Findings
 ) -> SpecOf:
-    is_teacher = name not in ('student', 'peer')
+    is_teacher = key not in ('model.student', 'model.peer')
     nothing = SpecOf(name, key, {}, is_teacher, None)
     if not isinstance(spec, Mapping):
         findings.error(
@@ -458,7 +498,7 @@ def _check_recognizer(model: Any, key: str, findings: Findings) -> None:
 def _check_same_classes(
     spec: SpecOf, classes: Optional[Dict[str, int]], findings: Findings
 ) -> None:
-    if spec.name == 'student' or spec.config is None or classes is None:
+    if spec.key == 'model.student' or spec.config is None or classes is None:
         return
     found = head_classes(spec.config.model.get('cls_head'))
     if found is not None and found != classes:
@@ -481,7 +521,8 @@ def _check_losses(
     part: type, model: Mapping, teachers: List[str], findings: Findings
 ) -> None:
     defaults = dict(
-        loss_sr='DATWLoss',
+        loss_sr=DEFAULT_TYPE,
+        fusion_loss=DEFAULT_TYPE,
         loss_sd='StructureDiscrepancyLoss',
         loss_rkd='RKDLoss',
     )
@@ -491,9 +532,14 @@ def _check_losses(
             model.get(name), Mapping
         ):
             loss = dict(model[name])
-            if preset in BRANCH_PRESETS and name in ('loss_sr', 'loss_sd'):
+            loss_type = loss.get('type', defaults.get(name))
+            if preset in BRANCH_PRESETS and preset_names(
+                find_class(MODELS, loss_type)
+            ):
                 loss.setdefault('preset', preset)
             check_loss(loss, f'model.{name}', findings, defaults.get(name))
+            if name in FUSIONS:
+                _check_fuses(loss_type, f'model.{name}', findings)
     losses = model.get('losses')
     if losses is None:
         return
@@ -504,7 +550,6 @@ def _check_losses(
             shown(losses),
         )
         return
-    known = [short_name(name) for name in teachers]
     for name, loss in losses.items():
         if loss is None:
             continue
@@ -519,15 +564,30 @@ def _check_losses(
             )
         check_loss(loss, key, findings, None)
         teacher = isinstance(loss, Mapping) and loss.get('teacher')
-        if teacher and teacher not in known:
-            findings.error(
-                f'{key}.teacher', f'choose one of {known}.', shown(teacher)
-            )
-        elif isinstance(loss, Mapping) and not teacher and len(known) > 1:
+        if teacher and teacher not in teachers:
+            near = nearest(str(teacher), teachers)
+            hint = f'Did you mean {near!r}? ' if near else ''
             findings.error(
                 f'{key}.teacher',
-                f'it is missing; choose one of {known}.',
+                f'{hint}Choose one of {teachers}.',
+                shown(teacher),
             )
+        elif isinstance(loss, Mapping) and not teacher and len(teachers) > 1:
+            findings.error(
+                f'{key}.teacher',
+                f'it is missing; choose one of {teachers}.',
+            )
+
+
+def _check_fuses(loss_type: Any, key: str, findings: Findings) -> None:
+    """Refuses a loss that compares with a single teacher."""
+    part = find_class(MODELS, loss_type)
+    if not isinstance(part, type) or findings.errors_below(f'{key}.type'):
+        return
+    try:
+        check_fuses(part, key)
+    except TypeError as error:
+        findings.error(f'{key}.type', str(error).split(': ', 1)[-1])
 
 
 def flattened(options: Mapping, prefix: str = '') -> List[str]:

@@ -7,7 +7,9 @@ from .base import BaseDistiller
 from .dual_teacher import DualTeacherDistiller
 from .fusion_loss import FusionLoss
 from .loss_set import LossSet
+from .multi_teacher import MultiTeacherDistiller
 from .mutual_learning import MutualLearningDistiller
+from .several_teachers import SeveralTeachersDistiller
 from .shared_clip import SharedClipPreprocessor
 from .simkd import SimKDDistiller
 from .single_teacher import SingleTeacherDistiller
@@ -20,7 +22,9 @@ __all__ = [
     'FrozenTeacher',
     'FusionLoss',
     'LossSet',
+    'MultiTeacherDistiller',
     'MutualLearningDistiller',
+    'SeveralTeachersDistiller',
     'SharedClipPreprocessor',
     'SimKDDistiller',
     'SingleTeacherDistiller',

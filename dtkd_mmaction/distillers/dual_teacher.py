@@ -13,9 +13,8 @@ from ..modules.grid import common_grid
 from ..recognizers.class_parts import check_multi_label
 from ..recognizers.data_samples import labels_of, view_keys
 from ..recognizers.feature_tap import Recording
-from .base import BaseDistiller, without_autocast
-from .fusion_loss import FusionLoss
-from .teacher_trust import TeacherTrust
+from .base import without_autocast
+from .several_teachers import SeveralTeachersDistiller
 
 TEACHERS = ('vit', 'cnn')
 RKD_TEACHERS = ('vit', 'cnn', 'both')
@@ -32,7 +31,7 @@ GRADIENT_PRESETS = dict(corrected=1.0, paper_literal=0)
 
 
 @MODELS.register_module()
-class DualTeacherDistiller(BaseDistiller):
+class DualTeacherDistiller(SeveralTeachersDistiller):
     """DT-KD: L_cls + alpha L_SR + beta L_SD + gamma L_RKD (Eq. 14).
 
     Every loss is a dict with a ``loss_weight`` (alpha, beta, gamma), or
@@ -43,9 +42,10 @@ class DualTeacherDistiller(BaseDistiller):
         student (dict): Model spec (``docs/configs.md``).
         vit_teacher (dict): Model spec.
         cnn_teacher (dict): Model spec.
-        loss_sr (dict, optional): Distillation from both teachers' logits.
-            Defaults to :class:`DATWLoss` with weight 1. For a head with
-            several parts, ``parts`` in it has options of single parts.
+        loss_sr (dict, optional): Distillation from both teachers' logits,
+            by any loss over several teachers (``docs/methods.md``). Defaults
+            to :class:`DATWLoss` with weight 1. For a head with several
+            parts, ``parts`` in it has options of single parts.
         loss_sd (dict, optional): Distillation of the teachers' feature
             residual. Defaults to :class:`StructureDiscrepancyLoss` with
             weight 1.
@@ -119,11 +119,7 @@ class DualTeacherDistiller(BaseDistiller):
         self.loss_sd: Optional[nn.Module] = None
         self.loss_rkd: Optional[nn.Module] = None
         self.branch: Optional[nn.Module] = None
-        if loss_sr is not None:
-            loss_sr = dict(dict(type='DATWLoss', preset=preset), **loss_sr)
-        self.losses_sr = FusionLoss(
-            loss_sr, 'loss_sr', TEACHERS, self.parts, self.multi_label
-        )
+        self._add_fusion(loss_sr, 'model.loss_sr', 'loss_sr', preset)
         if loss_sd is not None:
             self._build_structure_discrepancy(
                 dict(
@@ -137,28 +133,12 @@ class DualTeacherDistiller(BaseDistiller):
                 dict(dict(type='RKDLoss'), **loss_rkd)
             )
         self._add_quantities()
-        if self.multi_label and teacher_trust:
-            raise ValueError(
-                'model.teacher_trust=True: the accuracy of a teacher is '
-                'measured for one label per clip only, but the head of '
-                'model.student is multi-label. Leave it out.'
-            )
-        if teacher_trust is None:
-            teacher_trust = TRUST_PRESETS[preset] and not self.multi_label
-        read = [n for n in TEACHERS if self.teacher_quantities[n]]
-        self.trust = None
-        if teacher_trust and read:
-            self.trust = TeacherTrust(read, self.parts)
-            for name in read:
-                self.teacher_quantities[name].add('logits')
+        self._add_trust(teacher_trust, default=TRUST_PRESETS[preset])
 
     def _add_quantities(self) -> None:
-        """Adds what the three losses read of the student and the teachers."""
+        """Adds what L_SD and L_RKD read of the student and the teachers."""
         related = 'map' if self.rkd_feature == 'mean_patch' else 'embedding'
         for name, quantities in self.teacher_quantities.items():
-            if name in self.losses_sr.teachers:
-                quantities.add('logits')
-                self.student_quantities.add('logits')
             if self.loss_sd is not None:
                 quantities.add('compared_map')  # the map of loss_sd
                 self.student_quantities.add('map')
@@ -169,7 +149,7 @@ class DualTeacherDistiller(BaseDistiller):
     @property
     def loss_sr(self) -> Optional[nn.Module]:
         """L_SR of the head, or of its first part; None if it is off."""
-        return self.losses_sr[0] if len(self.losses_sr) else None
+        return self.fusion[0] if len(self.fusion) else None
 
     def _build_structure_discrepancy(
         self, loss_sd: dict, branch: dict
@@ -225,22 +205,6 @@ class DualTeacherDistiller(BaseDistiller):
         losses = self.limit(losses, label_losses, student, labels)
         losses.update({f'trust/{n}': v for n, v in (trust or {}).items()})
         return losses
-
-    @without_autocast
-    def logits(
-        self,
-        student: Recording,
-        teachers: Dict[str, Recording],
-        labels: Tensor,
-        trust: Optional[Dict[str, Tensor]],
-    ) -> Dict[str, Tensor]:
-        """L_SR: the student's logits follow the fused teachers' (Eq. 3 to 7).
-
-        Returns:
-            dict[str, Tensor]: ``loss_sr``, one per part of the head, and the
-                teachers' weights.
-        """
-        return self.losses_sr(student, teachers, labels, trust)
 
     def structure(
         self,

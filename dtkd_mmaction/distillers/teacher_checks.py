@@ -1,6 +1,6 @@
 """Checks whether teachers suit the student and the options."""
 
-from typing import Optional, Sequence
+from typing import Any, Optional, Sequence
 
 import torch
 import torch.nn as nn
@@ -15,6 +15,8 @@ from ..recognizers.class_parts import (
 from ..teachers.frozen_teacher import FrozenTeacher
 
 TEACHER_MODES = ('eval', 'bn_eval_only')
+# Names of the models that learn.
+LEARNERS = ('student', 'peer')
 
 
 def short_name(argument: str) -> str:
@@ -26,6 +28,49 @@ def short_name(argument: str) -> str:
     if argument.startswith('teachers.'):
         return argument[len('teachers.') :]
     return argument.replace('_teacher', '')
+
+
+def check_teacher_names(teachers: Any) -> None:
+    """Raises an error if the teachers are no dict of named model specs.
+
+    Args:
+        teachers (dict[str, dict]): ``model.teachers``.
+
+    Raises:
+        TypeError: If it is no dict.
+        ValueError: If it is empty or a name is not usable.
+    """
+    if not isinstance(teachers, dict):
+        raise TypeError(
+            f'model.teachers={teachers!r}: give a dict of names and model '
+            'specs, such as dict(vit=dict(cfg=..., checkpoint=...)).'
+        )
+    if not teachers:
+        raise ValueError(
+            'model.teachers is empty: give at least one teacher, such as '
+            'dict(vit=dict(cfg=..., checkpoint=...)).'
+        )
+    for name in teachers:
+        problem = name_problem(name)
+        if problem is not None:
+            raise ValueError(f'model.teachers.{name}: {problem}')
+
+
+def name_problem(name: Any) -> Optional[str]:
+    """Returns why a teacher cannot have this name, None if it can."""
+    if not isinstance(name, str) or not name.isidentifier():
+        return (
+            'the name of a teacher must be an identifier, such as vit, '
+            'because options and monitors contain it.'
+        )
+    if name in LEARNERS:
+        return 'this is the name of a model that learns. Choose another.'
+    if 'loss' in name:
+        return (
+            'MMEngine adds every logged value whose name contains "loss" to '
+            'the total loss. Choose a name without it.'
+        )
+    return None
 
 
 def refuse_cache(blending: Optional[object], teacher_mode: str) -> None:

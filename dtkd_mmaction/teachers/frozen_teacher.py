@@ -10,6 +10,7 @@ from mmengine.utils import apply_to
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..modules.head_input import head_input_form, map_to_head_input
 from ..recognizers.clip_view import model_inputs
 from ..recognizers.feature_tap import Recording
 from ..recognizers.model_spec import check_spec, load_weights
@@ -183,6 +184,25 @@ class FrozenTeacher(nn.Module):
             recording.head_input = in_float32(recording.head_input)
             recording.outputs = in_float32(recording.outputs)
         return recording
+
+    @torch.no_grad()
+    def classify(self, embedding: Tensor) -> Tensor:
+        """Returns the logits of its head for embeddings of any model.
+
+        Args:
+            embedding (Tensor): One vector per clip, as an ``embedding`` of a
+                ``Recording``: (B, D).
+
+        Returns:
+            Tensor: (B, N), without gradient.
+        """
+        form, widths = head_input_form(self.tap.head_input)
+        head = self.recognizer.cls_head
+        frames = getattr(head, 'num_segments', None)
+        head_input = map_to_head_input(
+            embedding[:, :, None, None, None], form, widths, frames
+        )
+        return head(head_input, num_segs=frames or 1)
 
     def _record(self, inputs: Tensor, extras: Collection[str]) -> Recording:
         with self.tap.record(inputs, extras) as recording:

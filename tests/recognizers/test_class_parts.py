@@ -7,11 +7,12 @@ from mmengine.optim import OptimWrapper
 from tiny_models import (
     FRAMES,
     SIZE,
-    batch,
     tiny_distiller,
     tiny_mvit,
     tiny_single_teacher,
     tiny_x3d,
+    two_questions,
+    verb_noun_batch,
 )
 
 from dtkd_mmaction.losses import DATWLoss, KDLoss
@@ -44,24 +45,6 @@ def test_parts_split_logits_and_labels():
     labels = torch.tensor([[1, 2], [0, 1]])
     assert noun.labels_of(labels).tolist() == [2, 1]
     assert (verb.suffix, noun.suffix) == ('_verb', '_noun')
-
-
-def two_questions(model):
-    """A tiny recognizer whose head answers verb (3) and noun (5)."""
-    head = model['cls_head']
-    head.pop('num_classes')
-    model['cls_head'] = dict(
-        type='VerbNounHead', num_classes=(3, 5), head=head
-    )
-    return model
-
-
-def verb_noun_batch():
-    data = batch(3)
-    for i, sample in enumerate(data['data_samples']):
-        sample.set_gt_label([i % 3, 4 - i])
-        sample.set_metainfo(dict(sample_idx=i))
-    return data
 
 
 def distiller(**overrides):
