@@ -36,7 +36,6 @@ from .parts import (
     check_keys,
     check_part,
     check_values,
-    preset_names,
     unknown_key_text,
 )
 from .pipelines import ClipShape, pair
@@ -533,9 +532,8 @@ def _check_losses(
         ):
             loss = dict(model[name])
             loss_type = loss.get('type', defaults.get(name))
-            if preset in BRANCH_PRESETS and preset_names(
-                find_class(MODELS, loss_type)
-            ):
+            loss_class = find_class(MODELS, loss_type)
+            if preset in BRANCH_PRESETS and getattr(loss_class, 'PRESETS', 0):
                 loss.setdefault('preset', preset)
             check_loss(loss, f'model.{name}', findings, defaults.get(name))
             if name in FUSIONS:
