@@ -42,6 +42,12 @@ from rich.progress import (
 from dtkd_mmaction.datasets import KeyedViewDataset
 from dtkd_mmaction.datasets.dataset_wrappers import is_keyed, keyed_outside
 from dtkd_mmaction.distillers.base import BaseDistiller
+from dtkd_mmaction.engine.teacher_accuracy import (
+    describe,
+    measure_accuracies,
+    read_accuracies,
+    write_accuracies,
+)
 from dtkd_mmaction.teachers.cache_format import MAPS, Shard
 from dtkd_mmaction.teachers.record_layout import DTYPES, RecordLayout
 from dtkd_mmaction.teachers.teacher_cache import TeacherCache
@@ -220,6 +226,27 @@ def write(writer: TeacherCacheWriter, args: argparse.Namespace) -> None:
         )
 
 
+def report_accuracy(
+    distiller: BaseDistiller, config: Config, folder: str
+) -> None:
+    """Measures the teachers on the validation list, once for all trainings.
+
+    Trainings with the cache print the figures (``TeacherReportHook``).
+    """
+    loader = config.get('val_dataloader')
+    if distiller.multi_label or loader is None or read_accuracies(folder):
+        return
+    names = list(distiller.teachers)
+    try:
+        accuracies = measure_accuracies(distiller, names, loader)
+    except FileNotFoundError as error:
+        print(f'The accuracy of the teachers was not measured: {error}')
+        return
+    if is_main_process():
+        write_accuracies(folder, accuracies)
+        print(describe(accuracies))
+
+
 def write_shards(
     writer: TeacherCacheWriter, todo: List[Shard], args: argparse.Namespace
 ) -> None:
@@ -276,6 +303,8 @@ def main() -> None:
     if is_main_process():
         estimate(writer)
     write(writer, args)
+    if not args.dry_run:
+        report_accuracy(distiller, config, args.out)
 
 
 if __name__ == '__main__':

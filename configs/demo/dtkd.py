@@ -21,4 +21,6 @@ custom_hooks = [
     dict(type='FastStudentHook'),
     dict(type='StudentExportHook'),
     dict(type='TeacherCacheHook'),
+    dict(type='TeacherReportHook'),
+    dict(type='LabelShareHook'),
 ]

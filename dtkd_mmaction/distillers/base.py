@@ -1,6 +1,7 @@
 """Base of all distillers: a student that learns, teachers that are frozen."""
 
 import functools
+import math
 from typing import Callable, Dict, Mapping, Optional, Set, Tuple, cast
 
 import torch
@@ -98,6 +99,9 @@ class BaseDistiller(BaseModel):
         teacher_quantities (dict[str, set[str]]): Short name -> quantities
             that the losses read of this teacher. A teacher without any is
             not run.
+        measures_gradients (bool): Whether the gradients of the distillation
+            terms are compared in this step although they are not limited.
+            Set by ``LabelShareHook``.
     """
 
     def __init__(
@@ -147,6 +151,7 @@ class BaseDistiller(BaseModel):
         self.multi_label = is_multi_label(self.student.cls_head)
         self.label_weight = label_weight
         self.max_gradient_ratio = max_gradient_ratio
+        self.measures_gradients = False
         self.student_transform = (
             MODELS.build(student_transform) if student_transform else None
         )
@@ -397,6 +402,9 @@ class BaseDistiller(BaseModel):
     ) -> Dict[str, Tensor]:
         """Keeps every distillation term from drowning the label loss.
 
+        Without ``max_gradient_ratio`` nothing is limited, and the ratios are
+        measured in the steps that ask for it.
+
         Args:
             losses (dict[str, Tensor]): All losses and monitors of the step.
             label_losses (dict[str, Tensor]): The student's own among them.
@@ -408,7 +416,8 @@ class BaseDistiller(BaseModel):
                 ``gradient/<term>``, the ratios before limiting.
         """
         features = [t for t in student.tapped if t.requires_grad]
-        if not self.max_gradient_ratio or not self.label_weight:
+        wanted = self.max_gradient_ratio or self.measures_gradients
+        if not wanted or not self.label_weight:
             return losses
         if not features or not torch.is_grad_enabled():
             return losses
@@ -418,7 +427,7 @@ class BaseDistiller(BaseModel):
             self.label_weight
             * label_loss_at_chance(student.logits, labels, self.parts),
             features,
-            self.max_gradient_ratio,
+            self.max_gradient_ratio or math.inf,
         )
         for name, ratio in ratios.items():
             losses[f'gradient/{name.replace("loss_", "")}'] = ratio

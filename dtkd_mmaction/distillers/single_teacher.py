@@ -19,8 +19,9 @@ class SingleTeacherDistiller(BaseDistiller):
         losses (dict[str, dict]): Name -> loss config, such as
             ``dict(kd=dict(type='KDLoss', tau=4.0))`` (``docs/methods.md``).
             Its value is logged as ``loss_<name>``.
-        **options: ``label_weight``, ``student_transform``, ``teacher_mode``
-            and ``num_classes`` of :class:`BaseDistiller`.
+        **options: ``label_weight``, ``student_transform``, ``teacher_mode``,
+            ``teacher_cache``, ``num_classes`` and ``max_gradient_ratio`` of
+            :class:`BaseDistiller`.
     """
 
     def __init__(
@@ -46,7 +47,8 @@ class SingleTeacherDistiller(BaseDistiller):
                 every loss, and ``<name>/<monitor>``.
         """
         teachers = self.teach(inputs, data_samples)
-        losses, student = self.learn(inputs, data_samples)
+        label_losses, student = self.learn(inputs, data_samples)
         labels = labels_of(data_samples, inputs.device)
+        losses = dict(label_losses)
         losses.update(self.further(student, teachers, labels, data_samples))
-        return losses
+        return self.limit(losses, label_losses, student, labels)

@@ -82,6 +82,7 @@ class TeacherCache:
             other teachers; the message lists the differences.
 
     Attributes:
+        names (dict[str, str]): Name in the run -> name in the cache.
         manifest (dict): ``samples``, ``views``, ``shard``, ``maps``,
             ``fields``, ``shapes``, and what the cache belongs to:
             ``teachers``, ``data``, and ``compared_on`` for what kept maps
@@ -102,7 +103,7 @@ class TeacherCache:
         except DamagedFileError as error:
             raise DamagedFileError(f'model.teacher_cache: {error}') from error
         self._check_complete()
-        self._names = {
+        self.names = {
             name: self._find(name, description)
             for name, description in teachers.items()
         }
@@ -186,7 +187,7 @@ class TeacherCache:
 
     def tap(self, teacher: str) -> CachedTap:
         """Returns the shapes of a teacher's outputs."""
-        found = self.manifest['shapes'][self._names[teacher]]
+        found = self.manifest['shapes'][self.names[teacher]]
         return CachedTap(
             shapes={
                 name: list(map(tuple, s)) if name == 'maps' else tuple(s)
@@ -198,7 +199,7 @@ class TeacherCache:
 
     def quantities(self, teacher: str) -> set:
         """Returns what it holds of a teacher: ``logits``, ``map``, ..."""
-        own = self._names[teacher]
+        own = self.names[teacher]
         held = {
             name.split('.')[1]
             for name in self.manifest['fields']
@@ -234,7 +235,7 @@ class TeacherCache:
             )
         records = self.records(keys)
         arrays: Dict[str, Dict[str, Any]] = {
-            own: {} for own in self._names.values()
+            own: {} for own in self.names.values()
         }
         for field in self.manifest['fields']:
             teacher, quantity, *stage = field.split('.')
@@ -248,7 +249,7 @@ class TeacherCache:
                 arrays[teacher][quantity] = tensor
         return {
             name: CachedRecording(arrays[own])
-            for name, own in self._names.items()
+            for name, own in self.names.items()
         }
 
     def records(self, keys: Sequence[Tuple[int, int]]) -> np.ndarray:

@@ -82,4 +82,6 @@ custom_hooks = [
     dict(type='FastStudentHook', layout='stock'),
     dict(type='StudentExportHook'),
     dict(type='TeacherCacheHook'),
+    dict(type='TeacherReportHook'),
+    dict(type='LabelShareHook'),
 ]
