@@ -8,6 +8,7 @@ import torch
 from mmaction.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from dtkd_mmaction.recognizers.model_spec import (
@@ -63,6 +64,8 @@ def predict_clips(data: str, out: str) -> Predictions:
         out (str): Folder of the runs.
     """
     init_default_scope('mmaction')
+    # The demo has said which checkpoints these are.
+    MMLogger.get_current_instance().setLevel('WARNING')
     config = Config.fromfile(config_of('student_alone'))
     config.val_dataloader.dataset.update(
         ann_file=f'{data}/demo_val_split_1_videos.txt',
