@@ -1,8 +1,8 @@
 """Dual-teacher cross-architecture distillation for MMAction2.
 
-Importing the package mends the released stack (:mod:`.compat`) and registers
-everything in MMAction2's registries. A config pulls it in with
-``custom_imports = dict(imports=['dtkd_mmaction'])``.
+Importing the package repairs the released stack (:mod:`.compat`) and registers
+everything in MMAction2's registries. A config imports it with ``custom_imports
+= dict(imports=['dtkd_mmaction'])``.
 """
 
 # ruff: noqa: E402
@@ -24,7 +24,7 @@ from . import (
 from .engine.launcher_watch import end_with_launcher
 from .version import __version__
 
-# Already now: a launcher that is killed while models are built is gone later.
+# Before models are built: a launcher may be killed while they are built.
 end_with_launcher()
 config_check.install()  # every training of MMAction2 is checked
 

@@ -23,7 +23,7 @@ def lock_file(descriptor: int) -> None:
         descriptor (int): A file that is open to write.
 
     Raises:
-        BlockingIOError: If another process has it.
+        BlockingIOError: If another process holds it.
         OSError: If the file system has no locks.
     """
     if fcntl is None:
@@ -35,10 +35,10 @@ def lock_file(descriptor: int) -> None:
 
 
 class FolderLock:
-    """Gives a folder to one process at a time.
+    """Lock that gives a folder to one process at a time.
 
     The kernel releases the lock when the process ends, however it ends. The
-    file stays, and holds the host, the process and the time of its last
+    file remains and contains the host, the process and the time of its last
     holder. A process that is forked from the holder, such as a worker of a
     data loader, does not hold it.
 
@@ -60,7 +60,7 @@ class FolderLock:
             seconds (float): How long to wait for it. Defaults to 0.
 
         Returns:
-            bool: False if another process has it.
+            bool: False if another process holds it.
         """
         os.makedirs(osp.dirname(self.path), exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -88,13 +88,13 @@ class FolderLock:
         return True
 
     def release(self) -> None:
-        """Gives the lock back, if this object has it."""
+        """Releases the lock, if this object holds it."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def holder(self) -> str:
-        """Describes the process that has the lock, for messages."""
+        """Describes the process that holds the lock, for messages."""
         try:
             if self._descriptor is None:
                 with open(self.path, 'rb') as file:

@@ -1,14 +1,14 @@
-"""Files that are whole or absent, and files that others may have made.
+"""Atomic writing of files, and safe reading of files made by others.
 
-Everything that this package writes goes through :func:`atomic_file` or one
-of the functions built on it. A file is written under a temporary name in its
-own folder, its size is checked, it is flushed to the disk and then renamed.
-So a reader finds the file before or the file after, never a part of one.
+Everything that this package writes goes through :func:`atomic_file` or one of
+the functions built on it. A file is written under a temporary name in its own
+folder, its size is checked, it is flushed to the disk and then renamed. So a
+reader finds the old file or the new file, never a part of one.
 
-Everything that this package reads and somebody else may have written goes
-through ``read_*``. Nothing in a file is executed, and each error names the
-file. Checkpoints are read by MMEngine's ``CheckpointLoader``, which
-:mod:`dtkd_mmaction.compat.checkpoints` limits to weights.
+Files that somebody else may have written are read with ``read_*``. Nothing in
+a file is executed, and each error names the file. Checkpoints are read by
+MMEngine's ``CheckpointLoader``, which :mod:`dtkd_mmaction.compat.checkpoints`
+limits to weights.
 """
 
 import errno
@@ -99,7 +99,7 @@ def write_json(
 
     Args:
         path (str or Path): The file.
-        content: What ``json.dumps`` takes.
+        content: A value for ``json.dumps``.
         indent (int, optional): Spaces per level. Defaults to 2.
         **options: Other options of ``json.dumps``.
     """
@@ -128,7 +128,7 @@ def write_arrays(path: Path, arrays: Dict[str, np.ndarray], info: Any) -> None:
     Args:
         path (str or Path): The file.
         arrays (dict[str, np.ndarray]): Arrays without objects.
-        info: What ``json.dumps`` takes.
+        info: A value for ``json.dumps``.
     """
     _refuse_objects(path, *arrays.values())
     # The format has no checksum over the names of its arrays.
@@ -141,7 +141,7 @@ def write_arrays(path: Path, arrays: Dict[str, np.ndarray], info: Any) -> None:
 
 @contextmanager
 def atomic_file(path: Path, size: Optional[int] = None) -> Iterator[BinaryIO]:
-    """Opens a file to write that takes its place when the block ends well.
+    """Opens a file for writing, which replaces ``path`` on success.
 
     A temporary file is locked while its process lives, so
     :func:`clear_left_overs` of another process leaves it alone. If the block
@@ -221,7 +221,7 @@ def save_figure(figure: Any, path: Path, **options) -> None:
     Args:
         figure (matplotlib.figure.Figure): The figure.
         path (str or Path): The file; its suffix is the format.
-        **options: Those of ``figure.savefig``.
+        **options: Options of ``figure.savefig``.
     """
     kind = osp.splitext(os.fspath(path))[1][1:] or 'png'
     with atomic_file(path) as file:
@@ -229,11 +229,11 @@ def save_figure(figure: Any, path: Path, **options) -> None:
 
 
 def clear_left_overs(folder: Path) -> None:
-    """Removes temporary files of processes that are dead.
+    """Removes temporary files of processes that no longer run.
 
     Args:
-        folder (str or Path): A folder in which files are written; folders
-            below it are not looked at.
+        folder (str or Path): A folder in which files are written; subfolders
+            are not searched.
     """
     if not osp.isdir(folder):
         return
@@ -346,8 +346,8 @@ def read_json(path: Path, kind: type = dict, keys: Iterable[str] = ()) -> Any:
 
     Args:
         path (str or Path): The file.
-        kind (type): What it must hold at the top. Defaults to ``dict``.
-        keys (iterable of str): Keys that the top must have.
+        kind (type): Type of the outermost value. Defaults to ``dict``.
+        keys (iterable of str): Keys that it must have.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -408,7 +408,7 @@ def read_array(
             found_shape, fortran, found_dtype = _HEADERS[version](file)
         except OSError:
             raise
-        except Exception as error:  # whatever altered bytes lead to
+        except Exception as error:  # any error that altered bytes can cause
             raise DamagedFileError(
                 f'{path} is not a NumPy array file, or it is cut: {error}'
             ) from None
@@ -458,7 +458,7 @@ def read_arrays(path: Path) -> Tuple[Dict[str, np.ndarray], Any]:
         told = json.loads(arrays.pop(INFO).tobytes())
         if list(arrays) != told['names']:
             raise ValueError(f'it lacks some of {told["names"]}')
-    except Exception as error:  # whatever altered bytes lead to
+    except Exception as error:  # any error that altered bytes can cause
         raise DamagedFileError(
             f'{path} is damaged, or not a file of this kind: '
             f'{type(error).__name__}: {error}'
@@ -467,7 +467,7 @@ def read_arrays(path: Path) -> Tuple[Dict[str, np.ndarray], Any]:
 
 
 def _open_regular(path: Path) -> BinaryIO:
-    """Opens a file to read; a pipe, which could block for ever, is refused."""
+    """Opens a regular file; refuses a pipe, which could block forever."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

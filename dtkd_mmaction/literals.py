@@ -1,4 +1,4 @@
-"""Python literals in files that others may have made: nothing is executed."""
+"""Reads Python literals in files made by others, without executing them."""
 
 import ast
 
@@ -14,7 +14,7 @@ def parse_literals(text: str, name: str) -> dict:
 
     Args:
         text (str): The assignments.
-        name (str): Where they come from, for messages.
+        name (str): Their file, for messages.
 
     Returns:
         dict: Name -> value.

@@ -6,7 +6,7 @@ from tiny_models import NUM_CLASSES
 
 
 def write_clips(folder, counts, frames=12):
-    """Write ``counts`` (split -> clips) mp4 files of 64x48 and the lists."""
+    """Writes ``counts`` (split -> clips) mp4 files of 64x48 and the lists."""
     rng = np.random.default_rng(0)
     for split, count in counts.items():
         lines = []

@@ -59,7 +59,7 @@ def write_clip(
     uneven=False,
     rotation=0,
 ):
-    """Write a clip of ``count`` frames, each 3 levels brighter.
+    """Writes a clip of ``count`` frames, each 3 levels brighter.
 
     The left half is darker by 6 levels, which shows how a frame is turned.
     """

@@ -29,7 +29,7 @@ CONFIG = 'configs/dtkd/x3d_s_hmdb51.py'
 
 
 def run(*command, cwd=ROOT, **env):
-    """Run a command of the environment's; return what it printed."""
+    """Runs a command of the environment's; return what it printed."""
     path = osp.dirname(sys.executable) + os.pathsep + os.environ['PATH']
     env = dict(os.environ, PATH=path, OMP_NUM_THREADS='1', **env)
     result = subprocess.run(

@@ -1,4 +1,4 @@
-"""Backbones that MMAction2 lacks."""
+"""Backbones that MMAction2 does not have."""
 
 from .movinet import MoViNet
 

@@ -1,11 +1,11 @@
 """Repairs of the released MMAction2 stack.
 
 MMAction2 1.2.0 and MMEngine 0.10.7 are older than the PyTorch versions that
-they run with today. This package is the only one that patches them: a file
-per subject, a function per repair. Each repair leaves a stack alone that does
-not need it, and calling it twice changes nothing. :func:`apply` calls all of
-them, except :mod:`.training_start`, which a higher package calls with its
-checks. It must run before anything imports ``mmaction.models``, so
+they run with today. This package is the only one that patches them: a file per
+subject, a function per repair. A repair changes nothing in a stack that does
+not need it, and calling it twice has no further effect. :func:`apply` calls
+all of them, except :mod:`.training_start`, which a higher package calls with
+its checks. It must run before anything imports ``mmaction.models``, so
 ``dtkd_mmaction/__init__.py`` calls it first.
 """
 

@@ -1,4 +1,4 @@
-"""Helpers of the repairs: replace a function once, say so on one process."""
+"""Helpers of the repairs: replace a function once, log on one process."""
 
 import functools
 import logging

@@ -59,7 +59,7 @@ def _safe_getattr(owner: Any, name: str) -> Any:
 
 
 def _safe_globals() -> Dict[str, Any]:
-    """What a checkpoint of MMEngine names beside PyTorch's own allow-list."""
+    """Returns the globals of MMEngine's checkpoints that PyTorch refuses."""
     array, scalar = np.zeros(1), np.float64(0)
     objects = [HistoryBuffer, OneCycleParamScheduler, np.ndarray, np.dtype]
     # PyTorch before 2.6 does not allow these.
@@ -79,7 +79,7 @@ def _safe_globals() -> Dict[str, Any]:
 
 
 def _named(path: str, function: Callable) -> Callable:
-    """A copy of ``function`` that PyTorch's unpickler finds under ``path``."""
+    """Copies ``function`` so that PyTorch's unpickler finds it as ``path``."""
 
     def alias(*args):
         return function(*args)
@@ -184,7 +184,7 @@ def _weights_only_load(path: str, map_location: Any) -> Any:
 
 
 def _read_checkpoint(path: str, map_location: Any, origin: str = '') -> Any:
-    """Reads a file of weights, and names it in every error."""
+    """Reads a file of weights; every error names the file."""
     name = f"'{path}'" + (f' (downloaded from {origin})' if origin else '')
     try:
         checkpoint = _weights_only_load(path, map_location)
@@ -222,7 +222,7 @@ def _read_checkpoint(path: str, map_location: Any, origin: str = '') -> Any:
 
 
 def _drop_code(checkpoint: Any, name: str) -> None:
-    """Removes texts of configs that hold more than values.
+    """Removes texts of configs that contain more than literal values.
 
     MMEngine executes such a text as Python: ``Runner.resume`` does it with
     ``meta['config']``, an inferencer without a config with ``meta['cfg']``.
@@ -279,8 +279,8 @@ def load_from_http(
     Args:
         filename (str): The URL.
         map_location: Same as for :func:`torch.load`.
-        model_dir (str, optional): Where the download is kept. Defaults to
-            the cache of ``torch.hub``.
+        model_dir (str, optional): Folder of the download. Defaults to the
+            cache of ``torch.hub``.
         progress (bool): Whether to show a progress bar.
 
     Returns:
@@ -304,7 +304,7 @@ def load_from_http(
 
 
 def _cached_path(url: str, folder: str) -> str:
-    """Returns where the download of a URL is kept.
+    """Returns the file for the download of a URL.
 
     PyTorch names it after the last part of the URL, so two URLs can share a
     file. Here a hash of the URL is added, unless a file with PyTorch's name
@@ -338,7 +338,7 @@ def _download(url: str, path: str, progress: bool) -> None:
 
 
 def checkpoint_loaders() -> None:
-    """Reads checkpoints with ``weights_only=True``, whatever the PyTorch.
+    """Reads checkpoints with ``weights_only=True`` on every PyTorch.
 
     MMEngine 0.10.7 leaves the choice to ``torch.load``: before PyTorch 2.6 a
     local checkpoint can run code, and one from a URL still can, since
@@ -376,7 +376,7 @@ def _in_work_dir(last: str, work_dir: str) -> str:
 
     Args:
         last (str): Content of the work dir's ``last_checkpoint``.
-        work_dir (str): Where the work dir is now.
+        work_dir (str): Current path of the work dir.
 
     Raises:
         FileNotFoundError: If the checkpoint is not there.

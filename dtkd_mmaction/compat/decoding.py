@@ -6,11 +6,11 @@ from ._patching import wrap
 
 
 def decord_reads_by_path() -> None:
-    """Opens a local clip by its path, and names it where that fails.
+    """Opens a local clip by its path, and names it in errors.
 
     ``DecordInit`` hands decord the bytes of the file. On some truncated AVIs
-    decord 0.6.0 then crashes the process, where by path it raises; and its
-    error says "Error reading 4993 bytes...", not of which file.
+    decord 0.6.0 then crashes the process; opened by path, they raise an error.
+    The error "Error reading 4993 bytes..." does not name the file.
     """
     from mmaction.datasets.transforms import DecordInit
 

@@ -1,4 +1,4 @@
-"""A place for checks between the config of a run and its first step."""
+"""Runs checks between the config of a run and its first step."""
 
 import functools
 from typing import Callable

@@ -25,9 +25,9 @@ def check_config(
         config (Config): A whole config.
         files (bool): Whether to look at annotation lists, clips and
             checkpoints. Defaults to True.
-        strict (bool): Whether an error inside a check is raised. By default
-            it becomes a warning, so that a fault of this check ends no
-            training. Defaults to False.
+        strict (bool): Whether an error inside a check is raised. By default it
+            becomes a warning, so that a fault of this check stops no training.
+            Defaults to False.
 
     Returns:
         list[Problem]: All problems: errors first, then warnings.
@@ -51,7 +51,7 @@ def check_config(
             )
         return None
 
-    # Building losses draws random numbers, which the run must not notice.
+    # Building losses draws random numbers, which must not affect the run.
     scope = DefaultScope.overwrite_default_scope('mmaction')
     with scope, keyed_generators([0]):
         described = run(check_model, config) or described

@@ -131,7 +131,7 @@ def _check_head(spec: SpecOf, path: str, key: str, findings: Findings) -> None:
 
 
 class Summary(NamedTuple):
-    """What the checks need of a checkpoint.
+    """Summary of a checkpoint for the checks.
 
     Attributes:
         head (tuple[int, ...]): First dimension of every tensor of the

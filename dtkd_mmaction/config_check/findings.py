@@ -54,7 +54,7 @@ class Findings:
             self.problems.append(problem)
 
     def errors_below(self, key: str) -> bool:
-        """Whether a key or one below it has an error."""
+        """Returns whether a key or one below it has an error."""
         return any(
             not p.warning and (p.key == key or p.key.startswith(f'{key}.'))
             for p in self.problems
@@ -65,7 +65,7 @@ def report(problems: Iterable[Problem], source: str) -> str:
     """Returns the numbered list of problems that a user reads.
 
     Args:
-        problems (iterable of Problem): Of one config.
+        problems (iterable of Problem): Problems of one config.
         source (str): Its file, for the first line.
     """
     problems = list(problems)

@@ -66,8 +66,8 @@ class SpecOf(NamedTuple):
         key (str): Its config key.
         spec (dict): The model spec.
         is_teacher (bool): Whether it is frozen.
-        config (Config, optional): What the spec names, with the classes of
-            this run; None if it cannot be read.
+        config (Config, optional): The named config, with the classes of this
+            run; None if it cannot be read.
     """
 
     name: str
@@ -206,7 +206,7 @@ def head_classes(head: Any) -> Optional[Dict[str, int]]:
 
 
 def is_multi_label(head: Any) -> bool:
-    """Whether a clip of this head has several labels."""
+    """Returns whether a clip of this head has several labels."""
     if not isinstance(head, Mapping):
         return False
     loss = head.get('loss_cls') or {}
@@ -295,7 +295,7 @@ def _check_missing(part: type, model: Mapping, findings: Findings) -> None:
 
 
 def is_spec_argument(name: str) -> bool:
-    """Whether an argument of a distiller is a model spec."""
+    """Returns whether an argument of a distiller is a model spec."""
     return name in ('student', 'peer', 'teacher', 'teachers') or (
         name.endswith('_teacher') and not name.startswith('rkd')
     )

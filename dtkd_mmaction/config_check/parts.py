@@ -126,8 +126,8 @@ def check_keys(
             )
             continue
         if not arguments.closed and not preset_names(part):
-            # It may take any name. Only a name that is nearly the same as
-            # a known one is worth a word.
+            # It may accept any name. Only a name that is nearly the same as a
+            # known one is reported.
             if near is not None and is_typo(name, near):
                 findings.warn(
                     f'{key}.{name}',
@@ -154,7 +154,7 @@ def unknown_key_text(
 
 
 def is_typo(name: str, near: str) -> bool:
-    """Whether two names differ by a letter or two."""
+    """Returns whether two names differ by a letter or two."""
     letters = sorted(name.lower()), sorted(near.lower())
     return (
         name != near

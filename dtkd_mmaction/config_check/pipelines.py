@@ -9,7 +9,7 @@ RANDOM_SIZES = ('RandomResizedCrop', 'MultiScaleCrop', 'RandomRescale')
 
 
 class ClipShape(NamedTuple):
-    """What a model gets; None where the pipeline does not fix it.
+    """Frames and size of a clip; None if the pipeline does not fix them.
 
     Attributes:
         frames (int, optional): Frames of one clip.

@@ -12,7 +12,7 @@ from .findings import ConfigError, Problem, report
 from .resume import ResumeCheckHook
 
 WARNING = 30  # of the module logging
-# What a training does not read.
+# Sections that a training does not read.
 TEST_SECTIONS = ('test_dataloader', 'test_cfg', 'test_evaluator')
 OFF = 'check_config'
 SCOPES = ('mmaction', 'dtkd_mmaction')
@@ -52,7 +52,7 @@ def explain(config: Mapping, error: Exception) -> Exception:
 
     Args:
         config (Config): The config.
-        error (Exception): What MMEngine raised.
+        error (Exception): The error of MMEngine.
 
     Returns:
         Exception: The same error if the check finds no reason for it.
@@ -69,7 +69,7 @@ def explain(config: Mapping, error: Exception) -> Exception:
 
 
 def is_checked(config: Mapping) -> bool:
-    """Whether a config describes a run of MMAction2 that wants the check."""
+    """Returns whether the config is one of MMAction2 and allows the check."""
     return (
         isinstance(config.get('model'), Mapping)
         and config.get('default_scope') in SCOPES

@@ -32,7 +32,7 @@ class Arguments(NamedTuple):
     Attributes:
         known (dict[str, inspect.Parameter]): By name, those of base classes
             that ``**kwargs`` reach included.
-        own (dict[str, inspect.Parameter]): Of the class itself.
+        own (dict[str, inspect.Parameter]): Arguments of the class itself.
         closed (bool): Whether any other name is an error. ``**kwargs`` that
             reach no further constructor leave it open.
         hints (dict[str, Any]): Resolved annotations of this package.
@@ -132,7 +132,7 @@ def use_of_rest(function: Callable, name: str) -> str:
 
     Args:
         function (callable): The constructor.
-        name (str): What it calls them.
+        name (str): Their name in the signature.
 
     Returns:
         str: ``'passed'`` to the constructor of its base and nothing else;

@@ -19,8 +19,8 @@ class Clip(NamedTuple):
 
     Attributes:
         line (int): Its number in the file, counted from 1.
-        path (str): As written.
-        labels (tuple[int, ...]): One, or several for ``multi_class``.
+        path (str): Path as written in the list.
+        labels (tuple[int, ...]): One label, or several for ``multi_class``.
     """
 
     line: int
@@ -50,7 +50,7 @@ def read_clip_list(
 
     Args:
         path (str): A text file in UTF-8.
-        delimiter (str): What separates path and label. Defaults to a space.
+        delimiter (str): Separator of path and label. Defaults to a space.
         multi_class (bool): Whether a clip may have any number of labels.
             Defaults to False.
 
@@ -186,7 +186,7 @@ def summary(problems: Sequence[str]) -> str:
 
 
 def refuse_special_file(path: str) -> None:
-    """Raises an error for a path that decoding could wait on for ever.
+    """Raises an error for a path on which decoding could block forever.
 
     Raises:
         OSError: If the path is a pipe, a socket, a device or a folder.

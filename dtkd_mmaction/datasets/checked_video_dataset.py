@@ -1,4 +1,4 @@
-"""VideoDataset that names what is wrong with its list and its clips."""
+"""Video data set that checks its annotation list and its clips."""
 
 import os.path as osp
 from typing import Any, List
@@ -23,17 +23,17 @@ UNREADABLE = (DECORDError, RuntimeError, OSError, IndexError)
 
 @DATASETS.register_module()
 class CheckedVideoDataset(VideoDataset):
-    """MMAction2's ``VideoDataset``, with its inputs checked.
+    """MMAction2's ``VideoDataset`` with checks of its inputs.
 
-    An annotation file that is missing, empty or malformed ends the run when
-    the data set is built, with the numbers of the wrong lines. Blank lines
-    and a byte-order mark are ignored. A label of -1 in a training list means
-    "unlabelled"; a validation or test list must not hold one.
+    If the annotation file is missing, empty or malformed, building the data
+    set raises an error with the numbers of the wrong lines. Blank lines and a
+    byte-order mark are ignored. A label of -1 in a training list means
+    "unlabelled"; a validation or test list must not contain one.
 
-    A clip that cannot be read in training is replaced by another, with its
-    name in the log, up to a limit; in a test it ends the run, with its name.
-    Every sample carries its index (``metainfo['sample_idx']``), for losses
-    that remember samples (CRD).
+    In training, an unreadable clip is replaced by another one and named in the
+    log, up to a limit. In a test, it stops the run with an error that names
+    it. Every sample contains its index (``metainfo['sample_idx']``), for
+    losses that remember samples (CRD).
 
     Args:
         max_unreadable (int): Number of different clips that may be
@@ -47,7 +47,7 @@ class CheckedVideoDataset(VideoDataset):
 
     Raises:
         FileNotFoundError: If there is no annotation file.
-        ValueError: If it holds no clip, a line is not ``path label``, or a
+        ValueError: If it contains no clip, a line is not ``path label``, or a
             label is out of range.
     """
 
@@ -106,11 +106,11 @@ class CheckedVideoDataset(VideoDataset):
             raise FileNotFoundError(f'{self._key} {problem}')
 
     def prepare_data(self, idx: int) -> Any:
-        """Runs the pipeline; None for an unreadable clip in training.
+        """Runs the pipeline; returns None for an unreadable training clip.
 
         Raises:
-            RuntimeError: For an unreadable clip in a test, or one too many
-                in training.
+            RuntimeError: For an unreadable clip in a test, or too many in
+                training.
         """
         try:
             refuse_special_file(self.get_data_info(idx)['filename'])

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from mmengine.dataset import BaseDataset
 
-# Where MMAction2's data sets keep the path of a clip.
+# Keys of the path of a clip in MMAction2's data sets.
 PATH_KEYS = ('filename', 'frame_dir', 'audio_path')
 # Frames looked at per data set; of each clip at least LEAST_FRAMES.
 MAX_FRAMES = 500_000
@@ -23,7 +23,7 @@ MAX_CONTENTS = 10_000
 BLOCK = 4096
 # Waiting for a network file system takes no processor time.
 THREADS = 16
-# Files that a thread takes at once.
+# Files per task of a thread.
 CHUNK = 64
 # First letters of a transform's name -> module that decodes.
 DECODERS = dict(
@@ -43,10 +43,10 @@ FilePrint = Optional[Tuple[int, str]]
 def clips_digest(dataset: BaseDataset) -> str:
     """Returns a hash of the annotations and of the files they name.
 
-    It holds the size of every file and parts of the content of up to
-    :data:`MAX_CONTENTS` files, but no modification time. So the digest
-    changes when clips are encoded or frames are extracted anew. A copy of
-    the clips in another folder has the same digest.
+    It covers the size of every file and parts of the content of up to
+    :data:`MAX_CONTENTS` files, but no modification time. So the digest changes
+    when clips are encoded or frames are extracted again. A copy of the clips
+    in another folder has the same digest.
 
     Args:
         dataset (BaseDataset): Its annotations are loaded. It may be inside
@@ -130,7 +130,7 @@ def frames_in(folder: str, template: Optional[str]) -> List[str]:
 
 
 def spread(items: List[str], count: int) -> List[str]:
-    """Chooses so many items at equal distances, the first and last too."""
+    """Chooses evenly spaced items, including the first and the last."""
     if len(items) <= count:
         return items
     last = len(items) - 1

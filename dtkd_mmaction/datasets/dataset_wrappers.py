@@ -1,4 +1,4 @@
-"""Looks through MMEngine's data set wrappers, such as ``RepeatDataset``."""
+"""Handles MMEngine's data set wrappers, such as ``RepeatDataset``."""
 
 from typing import Any, List, Tuple
 
@@ -51,7 +51,7 @@ def base_configs(config: dict) -> List[dict]:
 
 
 def is_keyed(config: dict) -> bool:
-    """Whether a data set's config is that of a ``KeyedViewDataset``."""
+    """Returns whether a config is that of a ``KeyedViewDataset``."""
     name = config.get('type')
     name = name if isinstance(name, str) else getattr(name, '__name__', '')
     return name.split('.')[-1] == KEYED
@@ -60,16 +60,16 @@ def is_keyed(config: dict) -> bool:
 def keyed_outside(config: dict, key: str = 'train_dataloader.dataset') -> dict:
     """Moves ``KeyedViewDataset`` outside of the wrappers around it.
 
-    A wrapper hands on plain sample numbers, so the ``KeyedViewDataset``
-    inside would not learn which view is wanted. Outside it treats every
-    repetition of a sample as a sample of its own, with its own views.
+    A wrapper passes on plain sample indices, so a ``KeyedViewDataset`` inside
+    it would not receive the number of the view. Outside, it treats every
+    repetition of a sample as a separate sample with its own views.
 
     Args:
         config (dict): Config of a training set.
-        key (str): Its place in the config, for messages.
+        key (str): Its config key, for messages.
 
     Returns:
-        dict: The same config where there is nothing to move.
+        dict: The new config, or the same one if there is nothing to move.
 
     Raises:
         ValueError: For joined data sets with different options.

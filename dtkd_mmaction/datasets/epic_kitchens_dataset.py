@@ -25,7 +25,7 @@ COLUMNS = (
 class SegmentInit(DecordInit):
     """``DecordInit`` for a segment of a long video.
 
-    Sets ``start_index`` and ``total_frames`` to the segment's, so that
+    Sets ``start_index`` and ``total_frames`` to those of the segment, so that
     ``SampleFrames``, ``UniformSample`` and ``DenseSampleFrames`` choose frames
     inside it: all of them count from 0 to ``total_frames`` and then add
     ``start_index``.
@@ -35,7 +35,7 @@ class SegmentInit(DecordInit):
     ``total_frames``.
 
     Args:
-        kwargs (dict): Of ``DecordInit``.
+        kwargs (dict): Arguments of ``DecordInit``.
     """
 
     def transform(self, results: dict) -> dict:
@@ -71,26 +71,26 @@ class EpicKitchensDataset(CheckedVideoDataset):
     """Segments of EPIC-KITCHENS-100 with their verb and noun.
 
     Reads the official ``EPIC_100_train.csv`` or ``EPIC_100_validation.csv``.
-    The videos lie as they are released,
+    The videos have the folder layout of the release,
     ``<data_prefix.video>/P01/videos/P01_01.MP4``. The pipeline begins with
     :class:`SegmentInit`; a label is ``[verb, noun]``.
 
-    A segment is found by its timestamps and the frame rate of the video at
-    hand. The CSV's ``start_frame`` and ``stop_frame`` count the frames that
-    the authors extracted, at an even 60 fps for videos of 59.94 fps: after
-    eight minutes they are half a second off. So videos that were made smaller
-    to decode faster work too, even with another frame rate.
+    A segment is located by its timestamps and the frame rate of the video. The
+    CSV's ``start_frame`` and ``stop_frame`` count the frames that the authors
+    extracted, at an even 60 fps for videos of 59.94 fps: after eight minutes
+    they are half a second off. So re-encoded videos work, too, even with
+    another frame rate.
 
     Source: https://github.com/epic-kitchens/epic-kitchens-100-annotations
 
     Args:
-        **kwargs: Those of :class:`CheckedVideoDataset`.
+        **kwargs: Arguments of :class:`CheckedVideoDataset`.
 
     Raises:
         FileNotFoundError: If there is no annotation file, or a video that it
             names is missing.
-        ValueError: If the file has not the official columns or no row, a
-            value in it cannot be, or the pipeline has no ``SegmentInit``.
+        ValueError: If the file lacks the official columns or has no row, a
+            value is invalid, or the pipeline has no ``SegmentInit``.
     """
 
     def __init__(self, *args, **kwargs) -> None:

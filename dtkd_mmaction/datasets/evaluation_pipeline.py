@@ -21,9 +21,9 @@ def fit_pipeline(
 
     Args:
         pipeline (list[dict]): A validation or test pipeline.
-        frames (int, optional): Frames of a clip. Defaults to as they are.
-        size (int or tuple[int, int], optional): Height and width. Defaults
-            to as they are.
+        frames (int, optional): Frames of a clip. Defaults to no change.
+        size (int or tuple[int, int], optional): Height and width. Defaults to
+            no change.
         one_view (bool): Whether to test one central clip per video instead
             of several clips and crops. Defaults to False.
 
@@ -31,7 +31,7 @@ def fit_pipeline(
         list[dict]: A new pipeline.
 
     Raises:
-        ValueError: If it samples or sizes its clips in an unknown way.
+        ValueError: If its way of sampling or resizing is not known.
     """
     pipeline = copy.deepcopy([dict(transform) for transform in pipeline])
     samplers = [t for t in pipeline if t['type'] in SAMPLERS]
@@ -54,7 +54,7 @@ def fit_pipeline(
 def fit_sampler(sampler: dict, frames: Optional[int], one_view: bool) -> None:
     """Changes a sampler of frames in place."""
     length = sampler.get('clip_len', 1)
-    if length == 1:  # of a 2-D recognizer: single frames
+    if length == 1:  # a 2-D recognizer samples single frames
         if frames is not None:
             sampler['num_clips'] = frames
         return
@@ -106,7 +106,7 @@ def fit_size(pipeline: List[dict], size: Tuple[int, int]) -> None:
 
 
 def scaled(side: float, ratio: float) -> float:
-    """Returns a side in proportion; -1 and infinity leave it open."""
+    """Returns a scaled side; -1 and infinity, which mean "any", stay."""
     return side if side in (-1, float('inf')) else round(side * ratio)
 
 

@@ -1,4 +1,4 @@
-"""Views of samples, kept on disk as they left the pipeline."""
+"""On-disk store of views: the outputs of a pipeline."""
 
 import os.path as osp
 from glob import escape, glob
@@ -37,7 +37,7 @@ ELEMENTS = {
 class KeptViews:
     """A folder with one file per (sample, view).
 
-    A file holds arrays and JSON, with checksums. Nothing in it is executed.
+    A file contains arrays and JSON, with checksums. Nothing in it is executed.
 
     Args:
         folder (str): The folder.
@@ -58,7 +58,7 @@ class KeptViews:
         """Reads a view.
 
         Returns:
-            dict or None: None where it is not kept, or where its file is
+            dict or None: None if the view is not stored, or if its file is
                 damaged or belongs to another view, which is logged.
         """
         path = self._path(index, view)
@@ -85,8 +85,8 @@ class KeptViews:
         """Writes a view.
 
         Raises:
-            TypeError: If it holds something that is neither a number, text,
-                array, tensor, nor a stock data sample or container of these.
+            TypeError: If it contains anything but numbers, text, arrays,
+                tensors, stock data samples and containers of these.
             OSError: If the disk is full.
         """
         arrays: Dict[str, np.ndarray] = {}
@@ -154,7 +154,7 @@ def decode(value: Any, arrays: Dict[str, np.ndarray]) -> Any:
 
 
 def _encode_items(items: Any, arrays: Dict[str, np.ndarray]) -> list:
-    """Keys need not be strings, so a dict is a list of pairs."""
+    """Encodes a dict as a list of pairs, because keys need not be strings."""
     return [[encode(k, arrays), encode(v, arrays)] for k, v in items]
 
 

@@ -1,9 +1,9 @@
 """Augmentation as a pure function of (seed, sample, view number).
 
-A sampler says which view of a sample is wanted, a dataset wrapper draws it
-from random generators that were seeded with just that. So frames, crop and
-flip depend on no worker, no rank, no restart and no order of an epoch, and
-what a teacher says of a view can be computed once and kept.
+A sampler selects a view of a sample, and a dataset wrapper computes it with
+random generators that are seeded with this key. So frames, crop and flip do
+not depend on workers, ranks, restarts or the order of an epoch, and teacher
+outputs can be computed once and cached.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from .dataset_wrappers import (
 )
 from .kept_views import KeptViews
 
-# So many other samples are tried in place of an unreadable one.
+# Number of other samples that are tried instead of an unreadable one.
 MAX_REPLACEMENTS = 100
 NO_VIEW = (
     'train_dataloader.sampler: it asks KeyedViewDataset for sample {index} '
@@ -42,7 +42,7 @@ NO_VIEW = (
 
 
 def seed_generators(key: Sequence[int]) -> None:
-    """Seed the generators of Python, NumPy and PyTorch (CPU) with a key.
+    """Seeds the generators of Python, NumPy and PyTorch (CPU) with a key.
 
     Args:
         key (Sequence[int]): Non-negative numbers; keys that differ in one
@@ -56,7 +56,7 @@ def seed_generators(key: Sequence[int]) -> None:
 
 @contextmanager
 def keyed_generators(key: Sequence[int]) -> Iterator[None]:
-    """Seed all generators with a key, and put them back afterwards."""
+    """Seeds all generators with a key, and restores them afterwards."""
     python, numpy, pytorch = (
         random.getstate(),
         np.random.get_state(),
@@ -73,35 +73,34 @@ def keyed_generators(key: Sequence[int]) -> Iterator[None]:
 
 @DATASETS.register_module()
 class KeyedViewDataset:
-    """Gives the view of a sample that is asked for, always the same.
+    """Returns the requested view of a sample, the same for the same key.
 
     The wrapped data set's pipeline is a stock one: the generators of Python,
-    NumPy and PyTorch are seeded around it and restored. Every sample says
-    what it is (``metainfo['sample_idx']`` and ``['view']``). An unreadable
-    clip is replaced by a view of another sample that is a function of the
-    key as well, and says that it is the other. A data set that gives several
-    views of a sample at once (``RepeatAugDataset``) gives a list, all of
-    whose items have the same key.
+    NumPy and PyTorch are seeded around it and restored. Every sample contains
+    its key (``metainfo['sample_idx']`` and ``['view']``). An unreadable clip
+    is replaced by a view of another sample, which is also a function of the
+    key and contains its own index. A data set that gives several views of a
+    sample at once (``RepeatAugDataset``) gives a list, all of whose items have
+    the same key.
 
     Args:
         dataset (dict or BaseDataset): The training set. MMEngine's wrappers
             (``RepeatDataset``, ``ConcatDataset``) may be around it; every
             repetition of a sample then has its own index and views.
-        seed (int): Another seed gives other views. It is not the run's
-            (``randomness.seed``), so that runs with several seeds can share
-            what teachers said. Defaults to 0.
-        views (int, optional): Views of every sample; epochs cycle through
-            them. Defaults to None: every epoch is a new view.
-        kept_in (str, optional): Folder where views are kept as they left
-            the pipeline, so that later epochs and other runs need not
-            decode again; a training clip of 16 x 224 x 224 takes 2.4 MB a
-            view. Another pipeline, seed, list or decoder version has a
-            subfolder of its own. A damaged file is drawn again. Needs
-            ``views``.
+        seed (int): Seed of the views. It is independent of
+            ``randomness.seed``, so runs with several seeds can share a teacher
+            cache. Defaults to 0.
+        views (int, optional): Number of views per sample; the epochs cycle
+            through them. Defaults to None: a new view in every epoch.
+        kept_in (str, optional): Folder in which the outputs of the pipeline
+            are stored, so that later epochs and other runs need not decode
+            again. A training clip of 16 x 224 x 224 takes 2.4 MB per view.
+            Each pipeline, seed, list and decoder version has its own
+            subfolder. A damaged file is computed again. Needs ``views``.
 
     Raises:
-        TypeError: If it wraps something that is not a ``BaseDataset``, or
-            is asked for a sample without a view.
+        TypeError: If it wraps something that is not a ``BaseDataset``, or if a
+            sample is requested without a view.
         ValueError: For ``views`` below 1, or ``kept_in`` without it.
     """
 
@@ -165,23 +164,23 @@ class KeyedViewDataset:
 
     @property
     def metainfo(self) -> dict:
-        """Of the wrapped data set."""
+        """Meta information of the wrapped data set."""
         return self.dataset.metainfo
 
     def full_init(self) -> None:
-        """Load the annotations of the wrapped data set."""
+        """Loads the annotations of the wrapped data set."""
         self.dataset.full_init()
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, key: Union[int, Tuple[int, int]]) -> Any:
-        """One view of one sample.
+        """Returns one view of one sample.
 
         Args:
             key (tuple[int, int]): Sample and view, from
-                :class:`KeyedViewSampler`. With ``views=1`` a sample's
-                number alone will do.
+                :class:`KeyedViewSampler`. With ``views=1``, the index of the
+                sample is enough.
 
         Raises:
             TypeError: If the view is missing.
@@ -204,7 +203,7 @@ class KeyedViewDataset:
         )
 
     def _draw(self, index: int, view: int) -> Optional[dict]:
-        """Reads a view or draws it; None if the clip is unreadable."""
+        """Reads or computes a view; returns None if the clip is unreadable."""
         if self._kept is None:
             return self._decode(index, view)
         data = self._kept.read(index, view)
@@ -228,21 +227,21 @@ class KeyedViewDataset:
 
 @DATA_SAMPLERS.register_module()
 class KeyedViewSampler(DefaultSampler):
-    """MMEngine's ``DefaultSampler``, which says which view it asks for.
+    """MMEngine's ``DefaultSampler`` that also selects the views.
 
-    The view's number is the epoch's. Its order depends on the run's seed
-    and the epoch alone.
+    The number of the view is the number of the epoch. The order depends only
+    on the run's seed and the epoch.
 
     Args:
         dataset (KeyedViewDataset): The training set.
         **kwargs: Arguments of ``DefaultSampler``.
 
     Attributes:
-        skip (int): So many samples of the next epoch are left out, because
-            an interrupted run has had them.
+        skip (int): Number of samples of the next epoch to skip, because an
+            interrupted run has already seen them.
 
     Raises:
-        TypeError: For a data set that takes plain sample numbers.
+        TypeError: For a data set that takes plain sample indices.
     """
 
     def __init__(self, dataset: KeyedViewDataset, **kwargs) -> None:
@@ -264,16 +263,16 @@ class KeyedViewSampler(DefaultSampler):
 
 
 class SkippingSampler(Sampler):
-    """Leaves out the beginning of an epoch of another sampler.
+    """Skips the beginning of an epoch of another sampler.
 
     Args:
-        sampler (Sampler): It gives the numbers of samples.
+        sampler (Sampler): Sampler of sample indices.
         keyed (bool): Whether the data set is a :class:`KeyedViewDataset`,
             which needs the number of the view too.
 
     Attributes:
         epoch (int): The number of the view.
-        skip (int): Number of samples of the next epoch to leave out.
+        skip (int): Number of samples of the next epoch to skip.
     """
 
     def __init__(self, sampler: Sampler, keyed: bool) -> None:

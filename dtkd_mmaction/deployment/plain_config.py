@@ -107,7 +107,7 @@ def custom_imports(sections: dict, imports: List[str]) -> Optional[dict]:
 
 
 def is_ours(cls: Optional[type]) -> bool:
-    """Whether a class belongs to this package."""
+    """Returns whether a class belongs to this package."""
     return cls is not None and cls.__module__.split('.')[0] == OURS
 
 

@@ -52,7 +52,7 @@ if not __util.find_spec('importlib_metadata'):
 
 
 def is_distiller_checkpoint(checkpoint: dict, part: str = 'student') -> bool:
-    """Whether it holds a student (or a peer) among other things."""
+    """Returns whether it holds a student (or a peer) among other things."""
     return any(
         name.startswith(f'{part}.')
         for name in checkpoint.get('state_dict', {})

@@ -193,7 +193,7 @@ class BaseDistiller(BaseModel):
 
     @classmethod
     def exported_student(cls, model: dict, part: str = 'student') -> dict:
-        """Spec of the model that is exported, from a distiller's config."""
+        """Returns the spec of the exported model from a distiller's config."""
         return model[part]
 
     # Teachers
@@ -340,7 +340,7 @@ class BaseDistiller(BaseModel):
         """Runs the teachers that the losses read."""
         return {
             name: self.teachers[name](clips, quantities.intersection(EXTRAS))
-            # In one order: a teacher may draw random numbers.
+            # In a fixed order, because a teacher may draw random numbers.
             for name, quantities in sorted(self.teacher_quantities.items())
             if quantities
         }
@@ -400,7 +400,7 @@ class BaseDistiller(BaseModel):
         student: Recording,
         labels: Tensor,
     ) -> Dict[str, Tensor]:
-        """Keeps every distillation term from drowning the label loss.
+        """Limits the gradient of every distillation term.
 
         Without ``max_gradient_ratio`` nothing is limited, and the ratios are
         measured in the steps that ask for it.
@@ -444,7 +444,7 @@ class BaseDistiller(BaseModel):
         mode: str = 'tensor',
         **kwargs,
     ):
-        """Distils in mode ``'loss'``; every other mode is the student's."""
+        """Computes losses in mode ``'loss'``; other modes run the student."""
         if mode == 'loss':
             self.fit_taps(inputs)
             self._finite_losses.float16 = autocasts_to_float16(inputs.device)

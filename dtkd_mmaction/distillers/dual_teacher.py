@@ -54,7 +54,7 @@ class DualTeacherDistiller(SeveralTeachersDistiller):
         branch (dict, optional): Options of
             :class:`StructureDiscrepancyBranch`, which is built if
             ``loss_sd`` is on.
-        rkd_teacher (str): Whose relations: ``'vit'``, ``'cnn'`` or
+        rkd_teacher (str): Teacher of ``loss_rkd``: ``'vit'``, ``'cnn'`` or
             ``'both'`` (mean of the two). Defaults to ``'vit'``.
         rkd_feature (str): Feature of ``loss_rkd``: the
             ``'classifier_input'`` (class token or pooled map) or the
@@ -268,7 +268,7 @@ class DualTeacherDistiller(SeveralTeachersDistiller):
         return dict(loss_rkd=sum(values) / len(values))
 
     def cached_map_options(self, maps: str) -> Optional[dict]:
-        """Returns what cached maps depend on besides the teachers.
+        """Returns the options that cached maps depend on.
 
         Args:
             maps (str): How the cache stores them, one of

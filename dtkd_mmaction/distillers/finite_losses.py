@@ -7,12 +7,12 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
-# In a row. The scaler of float16 cannot mend a model that has diverged.
+# Consecutive steps. The scaler of float16 cannot save a diverged model.
 MAX_SKIPPED_STEPS = 25
 
 
 def autocasts_to_float16(device: torch.device) -> bool:
-    """Whether the code that runs now is under float16 autocast."""
+    """Returns whether the code that runs now is under float16 autocast."""
     if hasattr(torch, 'get_autocast_dtype'):
         kind = device.type
         return (

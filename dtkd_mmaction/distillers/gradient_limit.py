@@ -15,7 +15,7 @@ SCALE = 1024.0
 def gradient_norm_squared(
     term: Tensor, features: Sequence[Tensor]
 ) -> Optional[Tensor]:
-    """Squared norm of a term's gradient with respect to some features.
+    """Computes the squared norm of a term's gradient at some features.
 
     Args:
         term (Tensor): Scalar, or logits with their cotangent multiplied in.
@@ -37,7 +37,7 @@ def gradient_norm_squared(
 def label_loss_at_chance(
     logits: Tensor, labels: Tensor, parts: Sequence[ClassPart]
 ) -> Tensor:
-    """Scalar with the gradient that cross-entropy has at uniform scores.
+    """Returns a scalar with the gradient of cross-entropy at chance.
 
     It stands for a label loss that has learnt nothing yet, so its gradient
     does not vanish when the student has fitted its clips. An unlabelled clip

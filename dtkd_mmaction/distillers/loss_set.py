@@ -164,7 +164,7 @@ class LossSet(nn.Module):
         self.part_of: Dict[str, ClassPart] = {}
         self.teacher_of: Dict[str, str] = {}
         self.arguments_of: Dict[str, Set[str]] = {}
-        self._named: Set[str] = set()  # said to leave out unlabelled clips
+        self._named: Set[str] = set()  # whose message was logged
         self.builders: Dict[str, LossBuilder] = {}
         self.shapes_of: Dict[str, Dict[str, Any]] = {}
         for name, config in (losses or {}).items():

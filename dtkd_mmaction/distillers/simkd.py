@@ -68,13 +68,13 @@ class SimKDDistiller(BaseDistiller):
 
     @classmethod
     def exported_student(cls, model: dict, part: str = 'student') -> dict:
-        """Spec of the student with its SimKD head."""
+        """Returns the spec of the student with its SimKD head."""
         return simkd_student(
             model['student'], model['teacher'], model.get('num_classes')
         )
 
     def init_weights(self) -> None:
-        """Initialises as every distiller, then copies the classifier."""
+        """Initialises the models, then copies the classifier."""
         super().init_weights()
         self.student.cls_head.classifier.load_state_dict(
             self.teachers['teacher'].recognizer.cls_head.state_dict()

@@ -1,4 +1,4 @@
-"""One teacher and any number of losses: the compared methods."""
+"""Distiller with one teacher and any losses: the compared methods."""
 
 from typing import Dict
 

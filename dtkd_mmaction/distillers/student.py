@@ -1,4 +1,4 @@
-"""The model of a distiller that trains."""
+"""Builds the student of a distiller, and loads exported students."""
 
 from typing import List, Optional
 

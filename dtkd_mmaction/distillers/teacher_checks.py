@@ -74,7 +74,7 @@ def name_problem(name: Any) -> Optional[str]:
 
 
 def refuse_cache(blending: Optional[object], teacher_mode: str) -> None:
-    """Raises an error if the teachers' outputs cannot be computed before."""
+    """Raises an error if the teachers' outputs cannot be cached."""
     if blending is not None:
         raise ValueError(
             "model.teacher_cache: the student's data_preprocessor.blending "
@@ -93,7 +93,7 @@ def refuse_cache(blending: Optional[object], teacher_mode: str) -> None:
 def check_same_classes(
     teacher: FrozenTeacher, parts: Sequence[ClassPart], multi_label: bool
 ) -> None:
-    """Raises an error if a teacher's logits mean other things.
+    """Raises an error if a teacher has other classes than the student.
 
     Args:
         teacher (FrozenTeacher): The teacher.
@@ -141,7 +141,7 @@ def warn_of_equal_weights(
 
 
 def same_backbone(student: nn.Module, teacher: nn.Module) -> bool:
-    """Whether two recognizers have equal weights below their heads."""
+    """Returns whether two recognizers have equal weights below their heads."""
     ours = dict(student.backbone.named_parameters())
     theirs = dict(teacher.backbone.named_parameters())
     return ours.keys() == theirs.keys() and all(

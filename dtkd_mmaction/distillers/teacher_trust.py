@@ -14,18 +14,18 @@ from ..recognizers.feature_tap import Recording
 def accuracy_above_chance(
     correct: Tensor, seen: Tensor, num_classes: int
 ) -> Tensor:
-    """Share of the way from chance to always right.
+    """Computes the accuracy above chance, scaled to [0, 1].
 
-    ``(accuracy - 1 / N) / (1 - 1 / N)``, not below 0. One clip at chance is
-    counted with those seen, so the first batch does not decide alone.
+    ``(accuracy - 1 / N) / (1 - 1 / N)``, not below 0. One additional clip at
+    chance is counted, so that the first batch does not decide alone.
 
     Args:
-        correct (Tensor): Number of right answers per teacher, (K,).
-        seen (Tensor): Number of answers, scalar.
+        correct (Tensor): Number of correct predictions per teacher, (K,).
+        seen (Tensor): Number of labelled clips, scalar.
         num_classes (int): N.
 
     Returns:
-        Tensor: (K,) in [0, 1]; 1 where nothing was seen yet.
+        Tensor: (K,) in [0, 1]; 1 if no labelled clip was seen yet.
     """
     chance = 1 / num_classes
     accuracy = (correct + chance) / (seen + 1)
@@ -53,7 +53,7 @@ class TeacherTrust(nn.Module):
         super().__init__()
         self.teachers = tuple(teachers)
         self.parts = tuple(parts)
-        # One row per part: right answers of each teacher.
+        # One row per part: correct predictions of each teacher.
         self.register_buffer('correct', torch.zeros(len(parts), len(teachers)))
         self.register_buffer('seen', torch.zeros(len(parts), 1))
         self._register_load_state_dict_pre_hook(self._accept_no_counts)

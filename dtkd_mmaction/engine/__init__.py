@@ -1,4 +1,4 @@
-"""Hooks and the loop of the runner, and the export of the student."""
+"""Training loop and hooks."""
 
 from ..deployment.student_export import student_checkpoint, student_config
 from .atomic_checkpoint_hook import AtomicCheckpointHook

@@ -1,4 +1,4 @@
-"""Checkpoints that a kill cannot lose."""
+"""Checkpoint hook that always leaves a complete checkpoint on disk."""
 
 import os.path as osp
 import re
@@ -27,45 +27,46 @@ class AtomicLocalBackend(LocalBackend):
     """MMEngine's local files, written by :mod:`dtkd_mmaction.files`."""
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        """Writes a file as a whole or not at all."""
+        """Writes a file atomically."""
         write_bytes(filepath, obj)
 
     def put_text(
         self, obj: str, filepath: Union[str, Path], encoding: str = 'utf-8'
     ) -> None:
-        """Writes text as a whole or not at all."""
+        """Writes text atomically."""
         write_bytes(filepath, obj.encode(encoding))
 
 
 class _DeferredRemovals(AtomicLocalBackend):
-    """Collects the files that are to be removed later."""
+    """Collects the names of files to remove later."""
 
     def __init__(self) -> None:
         self.removed: List[str] = []
 
     def remove(self, filepath: Union[str, Path]) -> None:
-        """Notes a file."""
+        """Adds a file."""
         self.removed.append(str(filepath))
 
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """MMEngine's ``CheckpointHook``, with a good checkpoint at any moment.
+    """MMEngine's ``CheckpointHook``, with a complete checkpoint at any moment.
 
-    - Files are written under a temporary name and renamed. What
-      ``max_keep_ckpts`` or a new best makes superfluous is removed after the
-      new file is there, not before.
+    - Files are written under a temporary name and renamed. A file that
+      ``max_keep_ckpts`` or a new best checkpoint replaces is removed only
+      after the new file exists.
     - It removes only files that this run has written and recorded
-      (:class:`RunFiles`). The next start removes what a kill left behind.
-    - A work dir can be moved, copied and reached by another path.
+      (:class:`RunFiles`). The next start removes files that a killed run left
+      behind.
+    - A work dir can be moved, copied or accessed through another path.
     - A work dir belongs to one training at a time, see :class:`FolderLock`.
 
-    :class:`ResumableTrainLoop` has it save when the run is told to stop.
+    :class:`ResumableTrainLoop` calls it when the run receives SIGTERM.
 
     Args:
         backend_args (dict, optional): As in ``CheckpointHook``. Defaults to
             local files written atomically.
-        **kwargs: Those of ``CheckpointHook``.
+        **kwargs: Arguments of ``CheckpointHook``.
     """
 
     def __init__(
@@ -77,12 +78,13 @@ class AtomicCheckpointHook(CheckpointHook):
         self._rank_buffers: List[dict] = []
 
     def before_train(self, runner) -> None:
-        """Locks the work dir, and clears what a kill has left behind.
+        """Locks the work dir and removes files that a killed run left.
 
         Raises:
-            RuntimeError: If another training has the work dir.
-            ValueError: If a checkpoint would come between two steps of an
-                accumulated gradient, which it does not hold.
+            RuntimeError: If another training uses the work dir.
+            ValueError: If a checkpoint would be written between two steps of
+                an accumulated gradient, because it does not contain the
+                gradient.
         """
         self._lock(runner.work_dir, 'work_dir')
         super().before_train(runner)
@@ -103,7 +105,7 @@ class AtomicCheckpointHook(CheckpointHook):
             self._clear_superfluous(runner)
 
     def after_run(self, runner) -> None:
-        """Gives the work dir back."""
+        """Releases the lock of the work dir."""
         while self._locks:
             self._locks.pop().release()
 
@@ -150,9 +152,9 @@ class AtomicCheckpointHook(CheckpointHook):
     def _clear_superfluous(self, runner) -> None:
         """Removes recorded files that the resumed state does not have.
 
-        They are there if the run was killed between saving a file and
-        removing the one before. If the run was resumed from an older
-        checkpoint of the user's choice they are left where they are.
+        They exist if the run was killed between saving a file and removing the
+        previous one. If the user resumed from an older checkpoint, they are
+        kept.
         """
         superfluous = [
             name for name in self._files.names if self._is_superfluous(name)
@@ -171,8 +173,8 @@ class AtomicCheckpointHook(CheckpointHook):
         elif last and not resumed:
             runner.logger.warning(
                 f'{runner.work_dir} holds checkpoints of another training. '
-                'This one starts anew and overwrites those of the same name; '
-                '--resume goes on with the other one.'
+                'This one starts from the beginning and overwrites those of '
+                'the same name. To continue the other one, use --resume.'
             )
 
     def _is_superfluous(self, name: str) -> bool:
@@ -191,14 +193,14 @@ class AtomicCheckpointHook(CheckpointHook):
         )
 
     def _remove(self, name: str) -> None:
-        """Removes a file of this run, if it is there."""
+        """Removes a file of this run, if it exists."""
         path = self.file_backend.join_path(self.out_dir, name)
         if self.file_backend.isfile(path):
             self.file_backend.remove(path)
         self._files.drop(name)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Records the file; adds what other processes need to resume."""
+        """Records the file and adds the buffers that other processes need."""
         paths = [self.last_ckpt, *self._best_paths().values()]
         self._files.add(*(osp.basename(path) for path in paths if path))
         if self._rank_buffers:
@@ -251,7 +253,7 @@ class AtomicCheckpointHook(CheckpointHook):
             write_text(osp.join(runner.work_dir, LAST), self.last_ckpt)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Gives this process its own buffers back."""
+        """Restores the buffers of this process."""
         if runner._resume:
             restore_rank_buffers(runner, checkpoint)
 
@@ -275,7 +277,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
 
 def last_checkpoint_of(work_dir: str) -> Optional[str]:
-    """Returns what ``last_checkpoint`` of a work dir names, or None."""
+    """Returns the path in ``last_checkpoint`` of a work dir, or None."""
     path = osp.join(work_dir, LAST)
     if not osp.isfile(path):
         return None

@@ -1,4 +1,4 @@
-"""Trains 3-D convolutions in the memory layout that is faster."""
+"""Trains 3-D convolutions in the faster memory layout."""
 
 import copy
 from typing import Optional
@@ -28,17 +28,17 @@ class FastStudentHook(Hook):
     """Trains the model's 3-D convolutions in the faster memory layout.
 
     ``'auto'`` takes channels-last for a 3-D CNN on a CPU and the stock layout
-    otherwise. It is a rule and no measurement, so repeated runs are equal bit
-    for bit. All processes use one layout, and a resumed run keeps the layout
-    of its checkpoint. Values, state dict and export do not depend on the
-    layout. The hook serves a distiller's student and a recognizer that is
-    trained alone.
+    otherwise. The choice follows a fixed rule and no measurement, so repeated
+    runs are equal bit for bit. All processes use one layout, and a resumed run
+    keeps the layout of its checkpoint. Values, state dict and export do not
+    depend on the layout. The hook works for a distiller's student and for a
+    recognizer that is trained alone.
 
     Args:
         layout (str): ``'auto'``, ``'stock'`` or ``'channels_last'``.
             Defaults to ``'auto'``.
-        compile (bool): Whether the backbone goes through
-            ``torch.compile``. Defaults to False.
+        compile (bool): Whether to compile the backbone with ``torch.compile``.
+            Defaults to False.
 
     Raises:
         ValueError: For an unknown layout.
@@ -57,7 +57,7 @@ class FastStudentHook(Hook):
 
         Raises:
             ValueError: For ``layout='channels_last'`` in a model wrapper that
-                stores the weights in a layout of its own.
+                stores the weights in its own layout.
         """
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
@@ -90,7 +90,7 @@ class FastStudentHook(Hook):
 
 
 def can_convert(model: nn.Module) -> bool:
-    """Whether weights may change their strides inside a model wrapper."""
+    """Returns whether weights may change their strides inside a wrapper."""
     return not is_model_wrapper(model) or (
         isinstance(model, DistributedDataParallel)
         and not isinstance(model, MMSeparateDistributedDataParallel)
@@ -100,9 +100,9 @@ def can_convert(model: nn.Module) -> bool:
 def wrap_again(runner) -> None:
     """Wraps the runner's model in DistributedDataParallel once more.
 
-    DDP lays out its gradient buckets by the weights' strides when it is
-    built. With other strides afterwards it hands back gradients whose values
-    are in another order.
+    DDP lays out its gradient buckets by the weights' strides when it is built.
+    If the strides change afterwards, the values of its gradients are in
+    another order.
     """
     wrapper = runner.model
     runner.model = runner.wrap_model(
@@ -116,7 +116,7 @@ def choose_layout(runner, model: nn.Module, student: nn.Module) -> str:
     """Chooses the layout of a run, the same in all processes.
 
     Args:
-        runner (Runner): Of the training.
+        runner (Runner): Runner of the training.
         model (nn.Module): Without its wrapper: a distiller or a recognizer.
         student (nn.Module): The recognizer that trains.
     """
@@ -138,11 +138,11 @@ def choose_layout(runner, model: nn.Module, student: nn.Module) -> str:
 def channels_last_problem(
     runner, model: nn.Module, student: nn.Module
 ) -> Optional[str]:
-    """Finds out why a training step fails in channels-last, on a copy.
+    """Returns why a training step of a copy fails in channels-last.
 
     Some modules call ``Tensor.view`` on maps, which needs the stock layout.
-    Whatever fails here in the stock layout too is reported by the training
-    itself, so every error means "stock".
+    Every error selects the stock layout. An error that also occurs there is
+    reported by the training itself.
 
     Returns:
         str, optional: None if the step works.
@@ -162,10 +162,11 @@ def channels_last_problem(
 
 
 def trial_inputs(runner, model: nn.Module, student: nn.Module) -> Tensor:
-    """The student's inputs for the first training sample, given twice.
+    """Returns the student's inputs for the first training sample, repeated.
 
     Args:
-        runner (Runner): Its ``train_dataloader`` gives sample and collation.
+        runner (Runner): Its ``train_dataloader`` has the sample and the
+            collate function.
         model (nn.Module): A distiller or a recognizer, without its wrapper.
         student (nn.Module): The recognizer that trains.
 

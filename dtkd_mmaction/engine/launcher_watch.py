@@ -1,7 +1,7 @@
 """Ends a training whose launcher was killed.
 
-``torchrun`` and ``mim`` run the training as a child process. When they are
-killed themselves, the child would go on alone, without anybody to stop it.
+``torchrun`` and ``mim`` run the training as a child process. If they are
+killed, the child would continue alone, and nothing could stop it.
 """
 
 import os
@@ -50,7 +50,7 @@ def _wait_and_terminate(descriptors: List[int]) -> None:
 
 
 def launchers_above() -> List[int]:
-    """Process ids of the launchers that started this process, in order."""
+    """Returns the process ids of the launchers above this process."""
     found, pid = [], os.getppid()
     while is_launcher(pid):
         found.append(pid)
@@ -59,7 +59,7 @@ def launchers_above() -> List[int]:
 
 
 def is_launcher(pid: int) -> bool:
-    """Whether a process is one of :data:`LAUNCHERS`, by its command line."""
+    """Returns whether the command line is one of :data:`LAUNCHERS`."""
     try:
         line = Path(f'/proc/{pid}/cmdline').read_bytes()
     except OSError:
@@ -69,7 +69,7 @@ def is_launcher(pid: int) -> bool:
 
 
 def parent_of(pid: int) -> int:
-    """Process id of the parent of a process."""
+    """Returns the process id of the parent of a process."""
     text = Path(f'/proc/{pid}/stat').read_text()
-    # "pid (name) state parent ...", and a name may hold anything.
+    # "pid (name) state parent ...", and a name may contain any character.
     return int(text.rpartition(')')[2].split()[1])

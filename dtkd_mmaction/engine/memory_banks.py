@@ -17,7 +17,8 @@ def check_memory_banks(model: nn.Module, dataset: object) -> None:
         dataset: The training set, in any number of wrappers.
 
     Raises:
-        ValueError: If a loss's ``num_samples`` is another number.
+        ValueError: If ``num_samples`` of a loss differs from the number of
+            clips.
     """
     model = model.module if is_model_wrapper(model) else model
     if not isinstance(model, BaseDistiller):

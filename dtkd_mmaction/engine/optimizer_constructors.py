@@ -1,11 +1,12 @@
 """MMAction2's optimizer constructors, for the student of a distiller.
 
 These constructors depend on the modules of one recognizer: TSM's treats the
-first convolution and the last layer apart, the layer decay of MViT and ViT
-reads ``model.backbone``. On a distiller they would count its other modules,
-such as the branch, or fail. The classes here apply them to the student and
-train everything else at the learning rate of the config. They replace the
-stock ones under their names and treat every other model as those do.
+first convolution and the last layer separately, the layer decay of MViT and
+ViT reads ``model.backbone``. On a distiller they would count its other
+modules, such as the branch, or fail. The classes here apply them to the
+student and train everything else at the learning rate of the config. They
+replace the stock ones under their names and handle every other model as the
+stock ones do.
 """
 
 from typing import List, Type

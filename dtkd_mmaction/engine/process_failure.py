@@ -9,7 +9,7 @@ KEY = 'dtkd_mmaction/first_failure'
 LOST_CONTACT = (
     'Another process of this training was killed, or its machine is gone. '
     'This process ended because of it. Its output or the log of the system '
-    '(out of memory?) says why.'
+    '(out of memory?) for the reason.'
 )
 
 
@@ -21,7 +21,7 @@ def failure_elsewhere(error: BaseException) -> Optional[str]:
     "Connection closed by peer".
 
     Args:
-        error (BaseException): What this process ends with.
+        error (BaseException): The error that ends this process.
 
     Returns:
         str, optional: Which process failed first, and with what. None if it
@@ -45,7 +45,7 @@ def failure_elsewhere(error: BaseException) -> Optional[str]:
 
 
 def is_broken_connection(error: BaseException) -> bool:
-    """Whether an error comes from a collective call without its partner."""
+    """Returns whether another process has left a collective call."""
     if isinstance(error, getattr(torch_dist, 'DistError', ())):
         return True
     text = str(error)

@@ -22,7 +22,7 @@ KEY = 'rank_buffers'
 
 
 def modules_with_buffers(runner) -> Dict[str, nn.Module]:
-    """The model, and its moving averages that hooks keep, by hook."""
+    """Returns the model and the moving averages kept by hooks, by name."""
     model = runner.model
     found = {'model': model.module if is_model_wrapper(model) else model}
     for hook in runner.hooks:
@@ -32,20 +32,20 @@ def modules_with_buffers(runner) -> Dict[str, nn.Module]:
 
 
 def saved_buffers(module: nn.Module) -> Dict[str, Tensor]:
-    """The buffers of a module that its state dict holds."""
+    """Returns the buffers in the state dict of a module."""
     names = {name for name, _ in module.named_buffers()}
     state = module.state_dict()
     return {name: state[name] for name in state if name in names}
 
 
 def digest(tensor: Tensor) -> str:
-    """A hash of a tensor's values."""
+    """Returns a hash of a tensor's values."""
     values = tensor.detach().cpu().contiguous().flatten()
     return hashlib.sha1(values.view(-1).numpy().tobytes()).hexdigest()
 
 
 def gather_rank_buffers(runner) -> List[Dict[str, Dict[str, Tensor]]]:
-    """Collects what differs from the first process's buffers.
+    """Collects the buffers that differ from those of the first process.
 
     All processes must call it.
 
@@ -77,13 +77,14 @@ def gather_rank_buffers(runner) -> List[Dict[str, Dict[str, Tensor]]]:
 
 
 def restore_rank_buffers(runner, checkpoint: dict) -> None:
-    """Gives this process its own buffers of a checkpoint.
+    """Restores the buffers of this process from a checkpoint.
 
-    To be called before the model is loaded, and after the averages are.
+    Call it before the model is loaded, and after the averages are.
 
     Args:
-        runner (Runner): Of the training that is resumed.
-        checkpoint (dict): Its ``state_dict`` is changed in this process.
+        runner (Runner): Runner of the resumed training.
+        checkpoint (dict): The checkpoint; its ``state_dict`` is modified in
+            place.
     """
     kept = checkpoint.get(KEY, [])
     if len(kept) != get_world_size():

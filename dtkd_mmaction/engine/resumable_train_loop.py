@@ -1,4 +1,4 @@
-"""A training loop that goes on exactly where it was interrupted."""
+"""Training loop that continues exactly where it was interrupted."""
 
 import signal
 import sys
@@ -40,36 +40,37 @@ INTERRUPTED_EXIT_CODE = 75
 
 @LOOPS.register_module()
 class ResumableTrainLoop(EpochBasedTrainLoop):
-    """MMEngine's epochs, repeatable iteration by iteration.
+    """MMEngine's epoch-based loop with reproducible iterations.
 
     - Before every iteration all random generators are seeded with (seed,
-      iteration, rank): dropout, mixup and random masks depend on nothing
-      else, so a checkpoint needs no generator's state.
+      iteration, rank). Dropout, mixup and random masks depend on nothing else,
+      so a checkpoint need not contain the state of the generators.
     - A run resumed from within an epoch (``default_hooks.checkpoint`` with
       ``by_epoch=False``) skips the samples already seen in this epoch.
     - On SIGTERM (Slurm's preemption) it finishes its iteration, writes a
       checkpoint and exits with :data:`INTERRUPTED_EXIT_CODE`; ``--resume``
-      goes on. During a validation it exits at once if the epoch's
-      checkpoint is there, otherwise after it.
+      continues the run. During a validation it exits at once if the checkpoint
+      of the epoch exists, otherwise after the validation.
 
     With :class:`KeyedViewDataset`, :class:`KeyedViewSampler` and
-    :class:`AtomicCheckpointHook` a run that is killed at any moment and
-    resumed ends with the weights of one that was not.
+    :class:`AtomicCheckpointHook` a run that was killed at any moment and
+    resumed ends with the same weights as an uninterrupted run.
 
-    The epoch is the view that any sampler asks a :class:`KeyedViewDataset`
-    for. Wrappers around it (``RepeatDataset``) are moved inside.
+    With any sampler, the number of the epoch selects the views of a
+    :class:`KeyedViewDataset`. Wrappers around it (``RepeatDataset``) are moved
+    inside.
 
     Args:
-        runner (Runner): Of the training.
+        runner (Runner): Runner of the training.
         dataloader (DataLoader or dict): ``train_dataloader``.
-        teachers_ahead (bool): Whether a distiller's teachers are asked about
-            the next batch while the student learns this one, on a CUDA
-            stream of their own (:class:`TeachersAhead`). Same values; a
-            batch more is in memory. Defaults to False.
+        teachers_ahead (bool): Whether to run a distiller's teachers on the
+            next batch while the student trains on the current one, on a
+            separate CUDA stream (:class:`TeachersAhead`). The values are the
+            same; one more batch is in memory. Defaults to False.
         stretch_schedule (bool): Whether the epochs in ``param_scheduler``
             are scaled so that the schedule ends with the training
             (``schedule_length.py``). Defaults to False.
-        **kwargs: Those of ``EpochBasedTrainLoop``.
+        **kwargs: Arguments of ``EpochBasedTrainLoop``.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self._sampler = skipping_sampler(self.dataloader)
 
     def run(self) -> torch.nn.Module:
-        """Trains, and validates where it is due."""
+        """Runs the training and its validations."""
         in_main = threading.current_thread() is threading.main_thread()
         if in_main:
             before = signal.signal(signal.SIGTERM, self._on_sigterm)
@@ -131,7 +132,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         for loader in self._loaders():
             protect_workers(loader)
         if self._epoch and not self._batches_done():
-            # The validation of its last epoch may have been cut off.
+            # The validation of its last epoch may have been interrupted.
             self._decide_current_val_interval()
             self._validate()
         while self._epoch < self._max_epochs and not self.stop_training:
@@ -145,7 +146,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         return [self.dataloader, *([val_loop.dataloader] if val_loop else [])]
 
     def run_epoch(self) -> None:
-        """Trains one epoch, or what is left of it."""
+        """Trains one epoch, or the rest of an interrupted one."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         if isinstance(self._sampler, SkippingSampler):
@@ -162,7 +163,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self._epoch += 1
 
     def _batches(self) -> Iterator[dict]:
-        """The batches, each when the teachers know of the next one."""
+        """Yields the batches; the teachers start on the next one first."""
         if not self._teachers_ahead:
             yield from self.dataloader
             return
@@ -178,7 +179,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             batch = following
 
     def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
-        """Trains on one batch, with generators of its own."""
+        """Trains on one batch, after seeding the random generators."""
         seed_generators([self.runner.seed, self._iter, get_rank()])
         torch.manual_seed(torch.initial_seed())  # accelerators as well
         self._note('batches_done', idx + 1)
@@ -186,7 +187,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         super().run_iter(idx, data_batch)
 
     def _validate(self) -> None:
-        """Validates after an epoch, once, also over a restart."""
+        """Validates once per epoch, also if the run was restarted."""
         due = (
             self.runner.val_loop is not None
             and self._epoch >= self.val_begin
@@ -208,7 +209,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.runner.val_loop.run()
         self._may_exit_at_once = False
 
-    # Going on inside an epoch
+    # Resuming within an epoch
 
     def _note(self, name: str, value: int) -> None:
         self.runner.message_hub.update_info(f'loop/{name}', value)
@@ -222,11 +223,11 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         return self._noted('batches_done')
 
     def _skip_batches(self, done: int) -> int:
-        """Makes the sampler leave out the batches that are done.
+        """Makes the sampler skip the batches that are done.
 
         Raises:
-            ValueError: If the epoch has another length now, or the sampler
-                cannot leave out batches.
+            ValueError: If the length of the epoch has changed, or the sampler
+                cannot skip batches.
         """
         if not done:
             return 0
@@ -250,7 +251,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self._sampler.skip = done * self.dataloader.batch_size
         return done
 
-    # Being told to stop
+    # Stopping on SIGTERM
 
     def _on_sigterm(self, *_) -> None:
         self._told_to_stop = True
@@ -258,7 +259,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             self._exit()
 
     def _must_stop(self) -> bool:
-        """Whether a process was told to, and no gradient is half-made."""
+        """Returns whether to stop; no gradient may be partly accumulated."""
         steps = getattr(self.runner.optim_wrapper, '_accumulative_counts', 1)
         if self._iter % steps and self._iter < self._max_iters:
             return False
@@ -276,8 +277,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     def _exit(self) -> None:
         self.runner.logger.warning(
-            'Told to stop (SIGTERM) after iteration '
-            f'{self._iter}. Go on with --resume.'
+            'Received SIGTERM: stopped after iteration '
+            f'{self._iter}. Continue with --resume.'
         )
         sys.exit(INTERRUPTED_EXIT_CODE)
 
@@ -295,14 +296,14 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 def skipping_sampler(
     loader: DataLoader,
 ) -> Union[KeyedViewSampler, SkippingSampler, None]:
-    """Makes a loader able to begin within an epoch.
+    """Lets a data loader start within an epoch.
 
-    It also makes it ask a :class:`KeyedViewDataset` for views.
+    The sampler also selects the views of a :class:`KeyedViewDataset`.
 
     Returns:
-        KeyedViewSampler or SkippingSampler, optional: The loader's own
-            sampler, or one that was put around it. None if the loader has
-            batches of another kind.
+        KeyedViewSampler or SkippingSampler, optional: The sampler of the
+            loader, or a wrapper around it. None if the loader uses another
+            kind of batch sampler.
     """
     if isinstance(loader.sampler, KeyedViewSampler):
         return loader.sampler

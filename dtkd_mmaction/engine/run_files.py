@@ -9,22 +9,21 @@ from mmengine.logging import print_log
 from ..files import DamagedFileError, read_json, write_json
 
 RECORD = 'run_files.json'
-# The message hub travels in every checkpoint, so a resumed run has it.
+# The message hub is stored in every checkpoint, so a resumed run has it.
 RUN_ID = 'run_files/run_id'
 
 
 class RunFiles:
-    """Names of the files that belong to a run, kept beside them.
+    """Names of the files that a run has written, stored in their folder.
 
-    A run removes only files that are in its record. A name is recorded
-    before its file is written, so a run that is killed in between finds the
-    file at its next start. Names have no folder: a work dir can be moved or
-    copied.
+    A run removes only files that are in its record. A name is recorded before
+    its file is written, so a run that is killed in between finds the file at
+    its next start. Names have no folder, so a work dir can be moved or copied.
 
     Args:
         folder (str): The work dir.
-        run_id (str): Identifies the run. The record of another run is not
-            used, and replaced by the first file that this run writes.
+        run_id (str): Identifies the run. The record of another run is ignored,
+            and replaced when this run writes its first file.
     """
 
     def __init__(self, folder: str, run_id: str) -> None:
@@ -54,7 +53,7 @@ class RunFiles:
             return []
         except DamagedFileError as error:
             print_log(
-                f'{error} The files of this work dir are left alone.',
+                f'{error} No file of this work dir is removed.',
                 'current',
                 level=30,
             )
@@ -80,7 +79,7 @@ class RunFiles:
 
 
 def is_file(name: object) -> bool:
-    """Whether a record may hold a name: it cannot lead out of the folder."""
+    """Returns whether a name is valid in a record: it has no folder."""
     return (
         isinstance(name, str)
         and name == osp.basename(name)

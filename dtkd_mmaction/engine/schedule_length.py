@@ -1,4 +1,4 @@
-"""Fits a schedule that was written for other epochs to a training."""
+"""Fits a learning rate schedule to another number of epochs."""
 
 from typing import Any, List
 
@@ -15,12 +15,12 @@ def stretched_schedule(schedulers: Any, max_epochs: int) -> List[dict]:
     Args:
         schedulers (list[dict] or dict): ``param_scheduler`` of a config. The
             length of the schedule is the largest ``end``; schedulers that
-            count iterations (``by_epoch=False``) stay as they are.
-        max_epochs (int): Epochs of the training.
+            count iterations (``by_epoch=False``) are not changed.
+        max_epochs (int): Number of epochs of the training.
 
     Returns:
-        list[dict]: The schedulers; one that would have no epoch left is
-            dropped.
+        list[dict]: The schedulers, without those that would have no epoch
+            left.
 
     Raises:
         ValueError: If no scheduler has an ``end``.

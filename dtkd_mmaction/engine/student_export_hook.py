@@ -1,4 +1,4 @@
-"""Writes the stock student beside every checkpoint that a run keeps."""
+"""Exports the student next to every checkpoint of a run."""
 
 import os
 import os.path as osp
@@ -30,16 +30,16 @@ CONFIG = 'student_config.py'
 
 @HOOKS.register_module()
 class StudentExportHook(Hook):
-    """Mirrors the checkpoints of a run as stock students.
+    """Exports the student of every checkpoint as a stock checkpoint.
 
-    Beside ``best_acc_top1_epoch_9.pth`` it writes
+    Next to ``best_acc_top1_epoch_9.pth`` it writes
     ``student_best_acc_top1_epoch_9.pth``, which plain MMAction2 loads with
-    ``strict=True``, and ``student_config.py``, with which it tests it. When
-    the run drops a checkpoint (``max_keep_ckpts``), its student goes too.
-    Other files in the folder are left alone.
+    ``strict=True``, and ``student_config.py``, the config for testing it. When
+    the run removes a checkpoint (``max_keep_ckpts``), its export is removed,
+    too. Other files in the folder are not touched.
 
-    The student's config is read when training starts, and travels in every
-    checkpoint: a change to its file has no effect on a run that has begun.
+    The student's config is read when training starts, and is stored in every
+    checkpoint. Later changes of its file have no effect on the run.
     """
 
     priority = 'LOWEST'  # after CheckpointHook
@@ -52,7 +52,7 @@ class StudentExportHook(Hook):
         self._loaded_configs: Dict[str, str] = {}
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Notes with which student the run began."""
+        """Remembers with which student config the run began."""
         meta = checkpoint.get('meta') or {}
         self._loaded_configs = meta.get(EXPORTED_CONFIGS) or {}
 
@@ -77,14 +77,14 @@ class StudentExportHook(Hook):
         self._mirror(runner)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Puts the student's config into the checkpoint."""
+        """Stores the student's config in the checkpoint."""
         if self._configs:
             checkpoint['meta'][EXPORTED_CONFIGS] = dict(self._configs)
 
-    # Other processes are here before the first one has written its file.
+    # Other processes arrive here before the first one has written its file.
     @master_only
     def after_train_iter(self, runner, *args, **kwargs) -> None:
-        """Mirrors, where checkpoints come by iteration."""
+        """Exports new checkpoints if they are written by iteration."""
         hook = self._checkpoints
         if hook is not None and not hook.by_epoch and hook.last_ckpt:
             name = osp.basename(hook.last_ckpt)
@@ -92,16 +92,16 @@ class StudentExportHook(Hook):
                 self._mirror(runner)
 
     def after_train_epoch(self, runner) -> None:
-        """Mirrors what the epoch left."""
+        """Exports the new checkpoints of the epoch."""
         self._mirror(runner)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
-        """Mirrors the new best, if there is one."""
+        """Exports a new best checkpoint."""
         if runner.train_loop is not None:
             self._mirror(runner)
 
     def _refuse_another_student(self) -> None:
-        """Raises if a resumed run has another student than before."""
+        """Raises an error if a resumed run has another student than before."""
         for part, text in self._loaded_configs.items():
             before = parse_literals(text, 'the checkpoint')['model']
             now = parse_literals(self._configs[part], 'the config')['model']
@@ -138,7 +138,7 @@ class StudentExportHook(Hook):
                 self._written[source] = self._time(source)
 
     def _is_whole(self, source: str) -> bool:
-        """Whether the export of a checkpoint is there and up to date."""
+        """Returns whether the export of a checkpoint exists and is current."""
         student = self._path(PREFIX + source)
         return (
             osp.isfile(self._path(source))

@@ -1,4 +1,4 @@
-"""Checks a training list that holds clips without a label."""
+"""Checks a training list that contains unlabelled clips."""
 
 import torch.nn as nn
 from mmengine.model import is_model_wrapper

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 
 def protect_workers(loader: DataLoader) -> None:
-    """Makes a loader's workers outlive the SIGTERM that their run receives.
+    """Lets a loader's workers survive the SIGTERM that their run receives.
 
     A scheduler signals every process. The main process still needs its
     workers then, to finish an iteration or a validation.
@@ -21,7 +21,7 @@ def protect_workers(loader: DataLoader) -> None:
 def initialise_worker(stock: Optional[Callable], worker_id: int) -> None:
     """Initialises a worker that ignores one SIGTERM.
 
-    A SIGTERM of its own main process, and any second one, ends it.
+    A SIGTERM from its main process or a second SIGTERM ends it.
 
     Args:
         stock (callable, optional): The loader's own ``worker_init_fn``.

@@ -1,4 +1,4 @@
-"""Metrics that MMAction2 lacks."""
+"""Metrics that MMAction2 does not have."""
 
 from .verb_noun_metric import VerbNounMetric
 

@@ -12,21 +12,21 @@ from torch import Tensor
 class VerbNounMetric(BaseMetric):
     """Top-1 and top-5 accuracy of verb, noun and action (EPIC-KITCHENS).
 
-    An action is a verb and a noun; it is right if both are. The actions are
-    ranked by the product of the two probabilities.
+    An action is a verb and a noun; it is correct if both are correct. The
+    actions are ranked by the product of the two probabilities.
 
     Gives ``action/top1``, ``action/top5``, ``verb/top1``, ``verb/top5``,
-    ``noun/top1`` and ``noun/top5``, from 0 to 1. The action's top-1 is the
-    first, which ``save_best='auto'`` goes by.
+    ``noun/top1`` and ``noun/top5``, from 0 to 1. ``action/top1`` is the first,
+    so ``save_best='auto'`` uses it.
 
     Source: https://github.com/epic-kitchens/C1-Action-Recognition
 
     Args:
-        class_counts (Sequence[int]): Of verbs, V, and nouns, N.
-        kwargs (dict): Of ``BaseMetric``.
+        class_counts (Sequence[int]): Numbers of verbs V and of nouns N.
+        kwargs (dict): Arguments of ``BaseMetric``.
     """
 
-    # Not None, of which MMEngine warns: the names are complete as they are.
+    # Not None, which causes a warning of MMEngine; the names need no prefix.
     default_prefix = ''
 
     def __init__(
@@ -36,7 +36,7 @@ class VerbNounMetric(BaseMetric):
         self.class_counts = list(class_counts)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Records which answers of each sample are right.
+        """Records which predictions of each sample are correct.
 
         Args:
             data_batch: Not used.
@@ -73,7 +73,7 @@ class VerbNounMetric(BaseMetric):
 def count_hits(
     verbs: Tensor, nouns: Tensor, labels: Tensor
 ) -> Dict[str, Tensor]:
-    """Returns which answers of each sample are right.
+    """Returns which predictions of each sample are correct.
 
     Args:
         verbs (Tensor): Probabilities, (B, V).

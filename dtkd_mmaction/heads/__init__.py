@@ -1,4 +1,4 @@
-"""Heads that MMAction2 lacks."""
+"""Heads that MMAction2 does not have."""
 
 from .movinet_head import MoViNetHead
 from .simkd_head import SimKDHead

@@ -21,9 +21,10 @@ class MoViNetHead(BaseHead):
         in_channels (int): C, the backbone's ``out_channels``: 480, 600, 640,
             744, 856 and 992 for A0 to A5.
         loss_cls (dict): Defaults to cross entropy.
-        hidden_channels (int): Between the two layers. Defaults to 2048.
+        hidden_channels (int): Channels between the two layers. Defaults to
+            2048.
         dropout_ratio (float): Defaults to the official 0.5; A0 has 0.2.
-        kwargs (dict): Of :class:`BaseHead`.
+        kwargs (dict): Arguments of :class:`BaseHead`.
 
     Example:
         >>> import torch
@@ -73,13 +74,13 @@ class MoViNetHead(BaseHead):
 
         Args:
             x (Tensor): The map of the next piece, (B, C, T, H, W).
-            state (dict, optional): What the call for the piece before has
-                returned; ``None`` begins new videos. Not changed.
+            state (dict, optional): State returned for the piece before;
+                ``None`` begins new videos. It is not changed.
 
         Returns:
-            tuple[Tensor, dict]: (B, K) and the state for the next piece.
-                After the last piece, what :meth:`forward` gives for the
-                whole videos.
+            tuple[Tensor, dict]: (B, K) and the state for the next piece. After
+                the last piece, the logits equal those of :meth:`forward` for
+                the whole videos.
         """
         state = dict(state or {})
         means = running_mean(x.mean(dim=(3, 4)), state)

@@ -15,8 +15,8 @@ class SimKDProjector(nn.Sequential):
     """1x1x1, 3x3x3 and 1x1x1 convolutions, a bottleneck of half the width.
 
     Args:
-        in_channels (int): Of the student.
-        out_channels (int): Of the teacher.
+        in_channels (int): Channels of the student.
+        out_channels (int): Channels of the teacher.
         signed (bool): Whether the teacher's features can be negative, as
             behind a LayerNorm: BatchNorm and ReLU at the end are left out.
     """
@@ -64,7 +64,7 @@ class SimKDHead(BaseHead):
         signed (bool): Whether they can be negative.
         loss_cls (dict, optional): Defaults to cross entropy; not used by
             SimKD's training.
-        kwargs (dict): Of :class:`BaseHead`.
+        kwargs (dict): Arguments of :class:`BaseHead`.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class SimKDHead(BaseHead):
         """Projects the head input into the teacher's space, (B, C_t, T, H, W).
 
         Args:
-            features: What the student's stock head would read.
+            features: Input of the student's stock head.
             num_segs (int, optional): Frames of a sample, of a 2-D student.
         """
         return self.projector(head_input_to_map(features, num_segs))

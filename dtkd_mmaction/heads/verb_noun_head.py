@@ -16,10 +16,9 @@ PARTS = ('verb', 'noun')
 class VerbNounHead(BaseHead):
     """Stock head whose classes are those of verbs and nouns.
 
-    The stock head gives one tensor of logits (B, V + N) and knows nothing of
-    its two parts; this head gives each part a cross entropy and a softmax of
-    its own. A checkpoint of the stock head alone is accepted, e.g. one from
-    Kinetics to begin with.
+    The stock head computes one tensor of logits (B, V + N). This head applies
+    a separate cross-entropy and softmax to each part. A checkpoint of the
+    stock head alone is accepted, for example one from Kinetics.
 
     Args:
         head (dict): Config of the stock head, without ``num_classes``. Its
@@ -30,7 +29,7 @@ class VerbNounHead(BaseHead):
     Attributes:
         class_counts (dict[str, int]): ``verb`` -> V, ``noun`` -> N.
         num_classes (int): V + N, the width of the logits.
-        in_channels (int): Of the stock head.
+        in_channels (int): Channels of the stock head.
         head (BaseHead): The stock head.
 
     Raises:
@@ -69,7 +68,8 @@ class VerbNounHead(BaseHead):
 
         Args:
             x: In the stock head's own form.
-            kwargs (dict): What the recognizer tells it, as ``num_segs``.
+            kwargs (dict): Further arguments of the recognizer, such as
+                ``num_segs``.
         """
         return self.head(x, **kwargs)
 

@@ -333,7 +333,7 @@ class StructureDiscrepancyLoss(nn.Module):
 
     @property
     def reads_labels(self) -> bool:
-        """Whether its projections are trained with the labels."""
+        """Returns whether its projections are trained with the labels."""
         return self.projections.mode == 'probe'
 
     def target_width(self, student_channels: int) -> int:
@@ -488,7 +488,7 @@ class StructureDiscrepancyLoss(nn.Module):
         return self.loss_weight * loss
 
     def _warn_of_collapse(self, variance: float) -> None:
-        """Say once that L_SD has shrunk the target that it trains."""
+        """Logs once that L_SD has shrunk the target that it trains."""
         if self._first_variance is None:
             self._first_variance = variance
         elif variance < COLLAPSED * self._first_variance:

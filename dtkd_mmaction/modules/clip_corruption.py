@@ -42,7 +42,7 @@ def random_patches(
         size (tuple[int, int]): H and W.
         patch_size (int): Side of a square, in pixels.
         ratio (float): Probability of a square.
-        device (torch.device): Where to draw.
+        device (torch.device): Device of the mask.
 
     Returns:
         Tensor: Bool, (B, 1, 1, 1, H, W): one mask for all frames.
@@ -60,12 +60,14 @@ class ClipCorruption(nn.Module):
     """Colour jitter and masked patches for some clips of a batch.
 
     The second view of CAKD's multi-view training (Liu et al. 2022), for the
-    student alone. The paper also crops and rotates; here nothing moves, for
-    the student's map is compared with the teacher's position by position.
-    All frames of a clip get the same. In eval mode nothing happens.
+    student alone. The paper also crops and rotates; here nothing moves,
+    because the student's map is compared with the teacher's position by
+    position. All frames of a clip are changed equally. In eval mode clips are
+    not changed.
 
     Args:
-        probability (float): Of a clip to be corrupted. Defaults to 0.5.
+        probability (float): Probability that a clip is corrupted. Defaults to
+            0.5.
         jitter (float): Strength of the change of brightness, contrast and
             saturation, in [0, 1]. Defaults to 0.4.
         patch_size (int): Side of a patch, in pixels. Defaults to 32.
@@ -113,8 +115,8 @@ class ClipCorruption(nn.Module):
         """Corrupts some clips.
 
         Args:
-            clips (Tensor): uint8 or float, 0 to 255, (B, 1, 3, T, H, W).
-                They stay as they are.
+            clips (Tensor): uint8 or float, 0 to 255, (B, 1, 3, T, H, W). They
+                are not modified.
 
         Returns:
             Tensor: The same shape and type.

@@ -60,13 +60,12 @@ class TeacherProjections(nn.Module):
             is what the CNN cannot predict linearly; ``'learnable'``: 1x1x1
             convolutions trained by L_SD itself (collapses, see
             ``docs/equations.md``).
-        norm (str): What is done to a teacher's map first.
-            ``'layernorm_noaffine'``: zero mean and unit variance over
-            channels at every position; ``'running_std'``: divided by a
-            running standard deviation of each channel, its running mean
-            subtracted; ``'none'``.
+        norm (str): Normalisation of a teacher's map before its projection.
+            ``'layernorm_noaffine'``: zero mean and unit variance over channels
+            at every position; ``'running_std'``: divided by a running standard
+            deviation of each channel, its running mean subtracted; ``'none'``.
         channels (dict, optional): Widths ``student``, ``vit`` and ``cnn``;
-            needed where there is something to train or to keep.
+            needed if there are parameters or running statistics.
         num_classes (int, optional): Needed by ``'probe'``.
         seed (int): Seed of the frozen maps. Defaults to 0.
 
@@ -126,7 +125,7 @@ class TeacherProjections(nn.Module):
 
     @staticmethod
     def needs_channels(mode: str, norm: str) -> bool:
-        """Whether the teachers' widths must be known beforehand."""
+        """Returns whether the teachers' widths must be known beforehand."""
         return mode in TRAINABLE or norm == 'running_std'
 
     def normalise(self, feature_map: Tensor, teacher: str) -> Tensor:

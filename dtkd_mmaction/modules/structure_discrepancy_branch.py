@@ -9,16 +9,16 @@ from mmaction.registry import MODELS
 from mmcv.cnn import NonLocal3d
 from torch import Tensor
 
-# The non-local block of a wider map works in so many channels by default, so
-# that the branch stays cheap beside its student (MoViNet 640, SlowFast 2048).
+# Default channels of the non-local block of a wider map, so that the branch is
+# cheap for wide students, too (MoViNet 640, SlowFast 2048).
 WIDE, CHANNELS_OF_WIDE = 512, 128
 
 
 class FusedNonLocal3d(NonLocal3d):
     """MMCV's embedded-Gaussian block with fused attention.
 
-    Same weights, same result; but the pairwise weights of T*H*W by T*H*W
-    positions are never stored, and a channels-last map is taken.
+    Same weights, same result; but the weights of T*H*W by T*H*W pairs of
+    positions are never stored, and a channels-last map is accepted.
     """
 
     def forward(self, x: Tensor) -> Tensor:

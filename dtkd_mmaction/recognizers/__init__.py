@@ -1,1 +1,1 @@
-"""One stock recognizer, taken apart: specification, build, view, tap."""
+"""Access to stock recognizers: model spec, building, view and tap."""

@@ -1,4 +1,4 @@
-"""Heads that answer several questions at once, as verb and noun."""
+"""Heads with several parts, such as verb and noun."""
 
 from typing import List, NamedTuple, Sequence
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 class ClassPart(NamedTuple):
-    """A question of its own: a run of the logits and a column of the labels.
+    """One part of a head: a range of logits and a column of the labels.
 
     Attributes:
-        suffix (str): What it adds to a loss's name; empty for a head with
-            one question.
+        suffix (str): Suffix of the names of its losses; empty for an ordinary
+            head.
         index (int): Its column in the labels.
         start (int): Its first logit.
         count (int): Its number of classes.
@@ -24,15 +24,15 @@ class ClassPart(NamedTuple):
 
     @property
     def name(self) -> str:
-        """``verb`` or ``noun``; empty for a head with one question."""
+        """``verb`` or ``noun``; empty for an ordinary head."""
         return self.suffix[1:]
 
     def logits_of(self, logits: Tensor) -> Tensor:
-        """Its share of (B, N)."""
+        """Returns its logits from all logits (B, N)."""
         return logits[:, self.start : self.start + self.count]
 
     def labels_of(self, labels: Tensor) -> Tensor:
-        """Its labels: (B,) of (B,), of (B, parts) or of mixed (B, N)."""
+        """Returns its labels (B,) from (B,), (B, parts) or mixed (B, N)."""
         if labels.ndim == 1:
             return labels
         if labels.is_floating_point():  # blended: the largest share counts
@@ -41,11 +41,11 @@ class ClassPart(NamedTuple):
 
 
 def class_parts(head: nn.Module, num_classes: int) -> List[ClassPart]:
-    """The parts of a head; one without a name for an ordinary head.
+    """Returns the parts of a head; an ordinary head has one without a name.
 
     Args:
-        head (nn.Module): Has ``class_counts`` (name -> classes) if it
-            answers several questions.
+        head (nn.Module): Has ``class_counts`` (name -> classes) if it has
+            several parts.
         num_classes (int): Width of its logits.
     """
     counts = getattr(head, 'class_counts', {'': num_classes})
@@ -61,15 +61,15 @@ def class_parts(head: nn.Module, num_classes: int) -> List[ClassPart]:
 def check_same_parts(
     key: str, found: Sequence[ClassPart], wanted: Sequence[ClassPart]
 ) -> None:
-    """Raise an error if another model answers other questions.
+    """Raises an error if the head of another model has other parts.
 
     Args:
         key (str): Config key of that model.
-        found (Sequence[ClassPart]): Its parts.
-        wanted (Sequence[ClassPart]): Those of the student.
+        found (Sequence[ClassPart]): Parts of its head.
+        wanted (Sequence[ClassPart]): Parts of the student's head.
 
     Raises:
-        ValueError: If they differ although all logits are equally many.
+        ValueError: If they differ although the numbers of logits are equal.
     """
     classes, student_classes = (
         {part.name or 'classes': part.count for part in parts}
@@ -86,20 +86,20 @@ def check_same_parts(
 def options_of_parts(
     key: str, config: dict, parts: Sequence[ClassPart]
 ) -> List[dict]:
-    """The config of a loss on logits for every part of the head.
+    """Returns the config of a loss on logits for each part of the head.
 
     Args:
         key (str): Its config key.
-        config (dict): Of the loss. ``parts`` in it, as in
+        config (dict): Loss config. Its ``parts``, as in
             ``parts=dict(noun=dict(tau=2.0))``, has options of single parts,
-            which win over the common ones.
-        parts (Sequence[ClassPart]): Of the head.
+            which override the common ones.
+        parts (Sequence[ClassPart]): Parts of the head.
 
     Returns:
-        list[dict]: One config a part, without ``parts``.
+        list[dict]: One config per part, without ``parts``.
 
     Raises:
-        ValueError: If ``parts`` names a part that the head has not.
+        ValueError: If ``parts`` names a part that the head does not have.
     """
     common = {k: v for k, v in config.items() if k != 'parts'}
     special = config.get('parts') or {}

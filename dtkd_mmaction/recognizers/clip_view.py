@@ -1,4 +1,4 @@
-"""The frames and the size of the shared clip that one model sees."""
+"""View of a model: frames and size of the shared clip."""
 
 from typing import Optional, Tuple, Union
 
@@ -10,9 +10,8 @@ from torch import Tensor
 class ClipView:
     """A model's own view of the clip that all models share.
 
-    Frames are taken at even distances from the first on, and every frame is
-    resized as a whole, so all models look at the same moments and the same
-    crop.
+    Frames are evenly spaced, starting with the first, and every frame is
+    resized as a whole. So all models see the same moments and the same crop.
 
     Args:
         frames (int, optional): Frames of the view. Defaults to all.
@@ -20,7 +19,7 @@ class ClipView:
             view, in pixels. Defaults to the clip's.
         fold_frames (bool): Whether the model is a 2-D recognizer, which
             takes its frames as (B, T, 3, H, W). Defaults to False.
-        key (str): Where the config has the model, for messages.
+        key (str): Config key of the model, for messages.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class ClipView:
         self.key = key
 
     def __call__(self, clips: Tensor) -> Tensor:
-        """Cut the view out of a batch of clips.
+        """Cuts the view out of a batch of clips.
 
         Args:
             clips (Tensor): (B, 1, 3, T, H, W), uint8 or float.
@@ -96,8 +95,9 @@ def model_inputs(
     """Cuts a model's view out of the shared clips and normalises it.
 
     Args:
-        recognizer (nn.Module): Its own data preprocessor normalises.
-        view (ClipView): Its frames and size.
+        recognizer (nn.Module): Stock model; its data preprocessor normalises
+            the clips.
+        view (ClipView): Its view.
         clips (Tensor): (B, 1, 3, T, H, W), raw.
         data_samples (list, optional): Passed on to the preprocessor.
 

@@ -11,12 +11,12 @@ from .model_spec import build_recognizer, forget_pretraining
 
 
 class Complexity(NamedTuple):
-    """What one clip costs.
+    """Cost of one clip.
 
     Attributes:
-        parameters (int): Of the whole recognizer, its head included.
-        macs (int): Multiply-adds of one forward of one clip; MMEngine, like
-            the paper's tables, calls them FLOPs.
+        parameters (int): Parameters of the whole recognizer with its head.
+        macs (int): Multiply-adds of one forward pass on one clip; MMEngine,
+            like the paper's tables, calls them FLOPs.
     """
 
     parameters: int
@@ -24,11 +24,11 @@ class Complexity(NamedTuple):
 
 
 def measure_complexity(config: Config, frames: int, size: int) -> Complexity:
-    """Count a model's parameters and multiply-adds.
+    """Counts a model's parameters and multiply-adds.
 
     Args:
         config (Config): Its ``model`` is a recognizer. No weights are loaded.
-        frames (int): Of the clip.
+        frames (int): Frames of the clip.
         size (int): Height and width of the clip, in pixels.
 
     Returns:
@@ -50,7 +50,7 @@ def measure_complexity(config: Config, frames: int, size: int) -> Complexity:
 
 
 def attention(inputs: List[Any], outputs: List[Any]) -> int:
-    """Multiply-adds of fused attention, which MMEngine does not count.
+    """Counts the multiply-adds of fused attention, which MMEngine ignores.
 
     Args:
         inputs (list): Graph values; queries (..., L, D) and keys (..., S, D)

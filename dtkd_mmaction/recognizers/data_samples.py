@@ -14,10 +14,10 @@ def labels_of(data_samples: list, device: torch.device) -> Tensor:
 
 
 def mark_unlabelled(data_samples: list) -> None:
-    """Notes in every sample whether it has a label.
+    """Records in every sample whether it has a label.
 
-    A label of -1 means that the clip has none. The note is made while the
-    labels are on the CPU, so that no training step waits for a GPU.
+    A label of -1 means that the clip has none. This happens while the labels
+    are on the CPU, so that no training step waits for a GPU.
 
     Args:
         data_samples (list): B samples with labels.

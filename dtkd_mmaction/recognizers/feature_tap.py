@@ -57,7 +57,7 @@ class OutputShapes(Protocol):
 
     @property
     def shapes(self) -> Dict[str, Any]:
-        """What is recorded -> (C, T, H, W), see :class:`FeatureTap`."""
+        """Quantity -> (C, T, H, W), see :class:`FeatureTap`."""
 
     @property
     def embedding_width(self) -> int:
@@ -196,7 +196,7 @@ class FeatureTap:
         module (str, optional): Name of the module to tap, such as
             ``'backbone.layer3'``. Defaults to the backbone's output or, where
             that is no grid, the last grid inside.
-        key (str): Where the config has the model, for messages.
+        key (str): Config key of the model, for messages.
         stages (list[str], optional): Names of the modules whose outputs are
             the stage maps, shallow to deep. Defaults to the widest block
             output of every size that occurs, or four blocks at equal
@@ -206,8 +206,8 @@ class FeatureTap:
         module_name (str): The tapped module.
         stage_names (list[str]): The stages.
         stem_name (str, optional): The first convolution.
-        shapes (dict): What is recorded -> (C, T, H, W) for ``model_input``:
-            ``'map'``, ``'maps'`` (a list), ``'stem'``, ``'clip'``.
+        shapes (dict): Quantity -> (C, T, H, W) for ``model_input``: ``'map'``,
+            ``'maps'`` (a list), ``'stem'``, ``'clip'``.
         embedding_width (int): D of the embedding.
         head_input: Input of the head in that run, in the model's own form.
         num_classes (int): Width of the logits.
@@ -314,7 +314,7 @@ class FeatureTap:
     def record(
         self, model_input: Tensor, extras: Collection[str] = ()
     ) -> Iterator[Recording]:
-        """Records what the recognizer does inside the ``with`` block.
+        """Records the outputs of the recognizer inside the ``with`` block.
 
         Args:
             model_input (Tensor): The input that it will get.

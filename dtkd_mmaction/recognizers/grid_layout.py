@@ -206,10 +206,10 @@ def as_embedding(head_input: Any, batch: int) -> Tensor:
     """Pools the input of a stock head, as the head does, to (B, D).
 
     Args:
-        head_input: Of MViT's list of ``[patches, cls]`` the class token is
-            taken; several maps (SlowFast) are averaged and concatenated; a
-            map or a sequence is averaged; a vector stays. Frames that lie in
-            the batch dimension are averaged.
+        head_input: Input of the head. Of MViT's ``[patches, cls]`` the class
+            token is taken; several maps (SlowFast) are averaged and
+            concatenated; a map or a sequence is averaged; a vector stays.
+            Frames that lie in the batch dimension are averaged.
         batch (int): B.
     """
     if isinstance(head_input, (list, tuple)):

@@ -27,8 +27,8 @@ def label_loss_of(
         key (str): Config key of the recognizer, for messages.
 
     Raises:
-        ValueError: If a part of the recognizer reads labels elsewhere than
-            in its head.
+        ValueError: If a part of the recognizer other than its head reads
+            labels.
     """
     if rows is None:
         yield

@@ -1,7 +1,7 @@
-"""From a model spec in a config to a stock MMAction2 recognizer.
+"""Builds stock MMAction2 recognizers from the model specs of a config.
 
 A spec is a dict with the keys :data:`SPEC_KEYS` (``docs/configs.md``). Only
-this room knows how MMAction2 builds a model and what its checkpoints look
+this package knows how MMAction2 builds a model and what its checkpoints look
 like.
 """
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from ..heads.verb_noun_head import VerbNounHead, accept_stock_head
 from .weight_match import match_weights
 
-# What a stock model's parts call the weights that they download.
+# Arguments of a stock model's parts that name weights to download.
 NO_PRETRAINING = dict(
     pretrained=None,
     pretrained2d=False,
@@ -31,12 +31,12 @@ NO_PRETRAINING = dict(
     clip_pretrained=False,
 )
 SPEC_KEYS = ('cfg', 'checkpoint', 'view', 'tap', 'stages', 'cfg_options')
-# What only a frozen model can have.
+# Keys that only a teacher can have.
 TEACHER_KEYS = ('speedups', 'optimise', 'precision', 'compile')
 
 
 def check_spec(spec: dict, key: str) -> None:
-    """Raise if a spec is not one; ``key`` is where the config has it."""
+    """Raises an error if a spec is invalid; ``key`` is its config key."""
     if not isinstance(spec, dict) or 'cfg' not in spec:
         raise TypeError(
             f"{key} must be a dict with a 'cfg' (a path, "
@@ -51,19 +51,19 @@ def check_spec(spec: dict, key: str) -> None:
 
 
 def load_config(spec: dict, key: str) -> Config:
-    """The whole config that a spec names, its ``cfg_options`` merged.
+    """Returns the whole config that a spec names, with ``cfg_options``.
 
     Args:
         spec (dict): The model spec.
-        key (str): Where the config has it, for messages.
+        key (str): Config key of the spec, for messages.
 
     Returns:
-        Config: Has ``model``; for a named config also what else it has.
+        Config: Has ``model``; for a named config also all its other keys.
     """
     source = spec['cfg']
     try:
         if isinstance(source, dict):
-            # Recognizers take their parts' dicts apart while they are built.
+            # Building a recognizer modifies the dicts of its parts.
             source = copy.deepcopy(source)
             config = Config(
                 source if 'model' in source else dict(model=ConfigDict(source))
@@ -89,7 +89,7 @@ def load_config(spec: dict, key: str) -> Config:
 
 
 def set_num_classes(model: dict, num_classes: Optional[int]) -> None:
-    """Give the heads, and any blending of labels, the number of classes."""
+    """Sets the number of classes of the heads and of any label blending."""
     if num_classes is None:
         return
     head = model['cls_head']
@@ -106,16 +106,16 @@ def set_num_classes(model: dict, num_classes: Optional[int]) -> None:
 
 
 def forget_pretraining(model: dict) -> None:
-    """Drop the weights that parts of a stock model would download by itself.
+    """Removes the weights that parts of a stock model would download.
 
-    They are replaced by the spec's checkpoint anyway.
+    The spec's checkpoint replaces them anyway.
     """
     for part in model.values():
         if not isinstance(part, dict):
             continue
         defaults = default_options(part.get('type'))
         for name, value in NO_PRETRAINING.items():
-            # Some classes download without a word in the config.
+            # Some classes download weights without a key in the config.
             if name in part or defaults.get(name, value) != value:
                 part[name] = value
         init_cfg = part.get('init_cfg')
@@ -124,7 +124,7 @@ def forget_pretraining(model: dict) -> None:
 
 
 def default_options(part_type: Union[str, type, None]) -> Dict[str, Any]:
-    """Defaults of a class's arguments, those of its base classes too."""
+    """Returns the defaults of the arguments of a class and its bases."""
     if isinstance(part_type, str):
         part_type = MODELS.get(part_type)
     return {
@@ -137,13 +137,13 @@ def default_options(part_type: Union[str, type, None]) -> Dict[str, Any]:
 
 
 def stock_clip(config: Config) -> Dict[str, int]:
-    """Frames and size of the clips that a stock config feeds its model.
+    """Returns frames and size of the clips of a stock config.
 
     Args:
         config (Config): A whole config, or one that has a model only.
 
     Returns:
-        dict: ``frames`` and ``size``; 16 and 224 where it does not say.
+        dict: ``frames`` and ``size``; 16 and 224 if they are not defined.
     """
     clip = dict(frames=16, size=224)
     pipeline = (
@@ -153,7 +153,7 @@ def stock_clip(config: Config) -> Dict[str, int]:
         name = transform['type']
         if name == 'SampleFrames':
             length = transform['clip_len']
-            # A 2-D recognizer samples single frames, one a "clip".
+            # A 2-D recognizer samples single frames, one per "clip".
             clip['frames'] = (
                 length if length > 1 else transform.get('num_clips', 1)
             )
@@ -173,7 +173,7 @@ def stock_clip(config: Config) -> Dict[str, int]:
 
 
 def checkpoint_state_dict(checkpoint: dict) -> Dict[str, Tensor]:
-    """The weights in a checkpoint, however it wraps them."""
+    """Returns the weights in a checkpoint, however it wraps them."""
     state_dict = checkpoint.get('state_dict', checkpoint)
     return {
         name[len('module.') :] if name.startswith('module.') else name: value
@@ -182,7 +182,7 @@ def checkpoint_state_dict(checkpoint: dict) -> Dict[str, Tensor]:
 
 
 def find_checkpoint(path: str) -> str:
-    """The one file that a pattern such as ``work_dirs/x/best_*.pth`` names.
+    """Returns the one file that matches a pattern such as ``x/best_*.pth``.
 
     Raises:
         FileNotFoundError: If none or several match.
@@ -203,15 +203,15 @@ def load_weights(
 ) -> None:
     """Loads a checkpoint and logs how much of it matched.
 
-    A teacher's checkpoint must match wholly: random weights or those of
-    another architecture teach nothing. A model that trains may start without
-    its head (other classes, or a pre-training without one); anything else
-    that is missing is a warning, and an error if it is most of the model.
+    A teacher's checkpoint must match completely, because random weights or
+    those of another architecture teach nothing. A student may start without
+    its head (other classes, or a pre-training without a head). Other missing
+    tensors cause a warning, or an error if most of the model is missing.
 
     Args:
         model (nn.Module): A stock recognizer.
         path (str): A path, a URL or a pattern (:func:`find_checkpoint`).
-        key (str): Where the config has the spec, for messages.
+        key (str): Config key of the spec, for messages.
         whole (bool): Whether every weight must match. Defaults to False.
 
     Raises:
@@ -254,7 +254,7 @@ def load_weights(
 
 
 def build_recognizer(config: Config, key: str) -> nn.Module:
-    """Build the ``model`` of a config as MMAction2 does.
+    """Builds the ``model`` of a config as MMAction2 does.
 
     Raises:
         TypeError: If it is not a recognizer with a backbone and a head.

@@ -19,7 +19,7 @@ from .model_spec import (
     stock_clip,
 )
 
-# What stock models raise for a clip that they cannot take.
+# Errors of stock models for a clip that they cannot process.
 SHAPE_ERRORS = (RuntimeError, AssertionError, IndexError, KeyError)
 
 
@@ -29,22 +29,22 @@ def build_tapped(
     key: str,
     keep_pretraining: bool = False,
 ) -> Tuple[nn.Module, ClipView, FeatureTap]:
-    """A stock model with its view and its tap, tried out on an empty clip.
+    """Builds a stock model, its view and its tap, and tries them out.
 
     Args:
         spec (dict): Model spec (``docs/configs.md``).
         num_classes (int, optional): Classes of its head, if the spec's
             config has others.
-        key (str): Where the config has the spec, for messages.
-        keep_pretraining (bool): Whether its parts may load weights of their
-            own, as the stock config says. Defaults to False.
+        key (str): Config key of the spec, for messages.
+        keep_pretraining (bool): Whether its parts may load the pre-trained
+            weights of the stock config. Defaults to False.
 
     Returns:
         tuple[nn.Module, ClipView, FeatureTap]
 
     Raises:
-        TypeError, ValueError: If the spec is none, or the model cannot take
-            its view.
+        TypeError, ValueError: If the spec is invalid, or the model cannot
+            process its view.
     """
     check_spec(spec, key)
     config = load_config(spec, key)
@@ -82,7 +82,7 @@ def build_tapped(
 def fit_tap(
     recognizer: nn.Module, view: ClipView, tap: FeatureTap, clips: Tensor
 ) -> None:
-    """Measures a tap with the clips that a training shows to its model.
+    """Measures a tap with the clips that its model gets in the training.
 
     Args:
         recognizer (nn.Module): The stock model.
@@ -92,7 +92,7 @@ def fit_tap(
         clips (Tensor): (B, 1, 3, T, H, W), raw.
 
     Raises:
-        ValueError: If the model cannot take them.
+        ValueError: If the model cannot process them.
     """
     inputs = model_inputs(recognizer, view, clips)
     try:

@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 class WeightMatch(NamedTuple):
-    """Tensors of a checkpoint compared with those of a model, by name.
+    """Comparison of the tensors of a checkpoint and a model, by name.
 
     Attributes:
-        fitting (dict[str, Tensor]): Tensors that the model takes.
-        missing (list[str]): Tensors of the model that the checkpoint lacks,
-            or has in another shape.
-        reshaped (dict[str, str]): Those in another shape -> both shapes.
-        surplus (list[str]): Weights of layers that the model lacks.
+        fitting (dict[str, Tensor]): Tensors that fit the model.
+        missing (list[str]): Tensors of the model that are missing in the
+            checkpoint or have another shape there.
+        reshaped (dict[str, str]): Tensors with another shape -> both shapes.
+        surplus (list[str]): Weights of layers that the model does not have.
         wanted (int): Number of the model's tensors.
     """
 
@@ -40,7 +40,7 @@ class WeightMatch(NamedTuple):
         )
 
     def warnings(self) -> List[str]:
-        """Returns what a user must know before a model starts from it."""
+        """Returns warnings about missing and surplus tensors."""
         body = self.missing_below_head()
         found = []
         if body:
@@ -123,7 +123,7 @@ def match_weights(model: nn.Module, offered: Dict[str, Tensor]) -> WeightMatch:
 
 
 def is_of_head(name: str) -> bool:
-    """Returns whether a tensor is a classifier's: its size has the classes.
+    """Returns whether a tensor belongs to a classifier, by its size.
 
     TPN has a second classifier in its neck.
     """

@@ -1,1 +1,1 @@
-"""Frozen teachers: run, sped up, cached, or one batch ahead."""
+"""Frozen teachers, their speedups and their cache."""

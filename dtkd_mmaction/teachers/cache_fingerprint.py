@@ -37,7 +37,7 @@ def describe_teacher(
     Args:
         spec (dict): Model spec.
         num_classes (int, optional): ``model.num_classes``.
-        key (str): Where the config has the spec, for messages.
+        key (str): Config key of the spec, for messages.
 
     Returns:
         dict: Can be written as JSON.

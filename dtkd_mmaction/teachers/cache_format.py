@@ -177,7 +177,7 @@ def checksum(
     be read.
 
     Args:
-        manifest (dict): Of the cache.
+        manifest (dict): Manifest of the cache.
         key (tuple[int, int]): Sample and view.
         record (np.ndarray): Array of length 1.
         values (np.ndarray, optional): Kept residuals of the record.

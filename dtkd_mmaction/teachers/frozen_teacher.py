@@ -39,7 +39,7 @@ class FrozenTeacher(nn.Module):
             (``'bf16'`` or ``'fp16'``) and ``compile`` (bool).
         num_classes (int, optional): Classes of its head, if the spec's
             config has others.
-        key (str): Where the config has the spec, for messages.
+        key (str): Config key of the spec, for messages.
         mode (str): ``'eval'``, or ``'bn_eval_only'``, which leaves dropout
             and stochastic depth on, as MMRazor does. Defaults to ``'eval'``.
     """

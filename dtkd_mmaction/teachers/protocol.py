@@ -1,6 +1,6 @@
-"""Describes what the tools for teachers need of a distiller.
+"""Protocol of the distillers that the tools for teachers can use.
 
-A protocol, so that this package imports nothing from ``distillers``.
+With it, this package imports nothing from ``distillers``.
 """
 
 from typing import Dict, Optional, Protocol, Set

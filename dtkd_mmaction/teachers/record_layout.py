@@ -1,4 +1,4 @@
-"""Decides which outputs of the teachers a cache keeps, and in which form."""
+"""Decides which teacher outputs a cache stores, and in which form."""
 
 from typing import Dict, Sequence
 
@@ -28,8 +28,7 @@ class RecordLayout:
 
     Attributes:
         needed (dict[str, set[str]]): Teacher -> quantities.
-        map_options (dict, optional): What kept maps depend on besides the
-            teachers.
+        map_options (dict, optional): Options that stored maps depend on.
         fields (dict[str, tuple]): Name -> dtype, shape.
         values_dtype (str): Type of the kept residuals.
     """

@@ -164,7 +164,7 @@ class TeacherCache:
         }
 
     def _note_versions(self) -> None:
-        """Logs one line if the cache is from another version."""
+        """Logs one line if another version wrote the cache."""
         if self.format < FORMAT:
             print_log(
                 f'model.teacher_cache={self.folder!r} is in format '
@@ -222,7 +222,7 @@ class TeacherCache:
 
         Args:
             keys (Sequence[tuple[int, int]]): B times (sample, view).
-            device (torch.device): Where the tensors are wanted.
+            device (torch.device): Device of the tensors.
 
         Returns:
             dict[str, CachedRecording]: Outputs of every teacher of the run,
@@ -263,7 +263,7 @@ class TeacherCache:
 
         Args:
             keys (Sequence[tuple[int, int]]): B times (sample, view).
-            device (torch.device): Where the tensors are wanted.
+            device (torch.device): Device of the tensors.
 
         Returns:
             tuple[Tensor, Tensor]: Residual (B, C, T, H, W), which is 0 where

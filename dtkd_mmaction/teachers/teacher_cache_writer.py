@@ -52,7 +52,7 @@ class TeacherCacheWriter:
         dataset_config (dict): ``train_dataloader.dataset``.
         folder (str): The cache. An incomplete one is continued.
         views (int): Views of every sample.
-        maps, dtype, also: Of :class:`RecordLayout`.
+        maps, dtype, also: Arguments of :class:`RecordLayout`.
         shard (int): Samples per file; an interruption loses at most one
             file. Defaults to 256.
 
@@ -166,7 +166,7 @@ class TeacherCacheWriter:
         return sum(length_of(self.manifest, shard) for shard in shards)
 
     def begin(self) -> None:
-        """Writes the manifest and removes what killed processes left."""
+        """Writes the manifest and removes files of killed processes."""
         os.makedirs(self.folder, exist_ok=True)
         for folder in (self.folder, *view_folders(self.folder)):
             clear_left_overs(folder)
@@ -261,7 +261,7 @@ class TeacherCacheWriter:
         """Computes the records of one batch.
 
         Args:
-            data (dict): What the data loader collected.
+            data (dict): Batch of the data loader.
             wanted (list[tuple[int, int]]): Samples and views asked for.
             first (int): Rows of kept residuals before this batch.
 

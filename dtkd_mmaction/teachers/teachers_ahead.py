@@ -70,7 +70,7 @@ class TeachersAhead:
         """Starts the teachers on a batch.
 
         Args:
-            data (dict): What the data loader collected.
+            data (dict): Batch of the data loader.
 
         Returns:
             dict: The batch on the device. Preprocessing it again changes

@@ -199,7 +199,7 @@ def test_sigterm_leaves_a_checkpoint_and_its_own_exit_code(
     name = f'term_{point}_{at}'
     code = train(folder, name, (point, at, 'SIGTERM'))
     assert code == INTERRUPTED_EXIT_CODE
-    assert 'Go on with --resume' in (folder / f'{name}.log').read_text()
+    assert 'Continue with --resume' in (folder / f'{name}.log').read_text()
     if point == 'iter':
         path = find_latest_checkpoint(str(folder / name))
         assert osp.basename(path) == 'interrupted.pth'

@@ -180,7 +180,7 @@ def test_a_killed_launcher_stops_the_training(folder, monkeypatch):
     finally:
         if is_running(pid):
             os.kill(pid, signal.SIGKILL)
-    assert 'Told to stop (SIGTERM)' in logs(folder, 'orphan')
+    assert 'Received SIGTERM' in logs(folder, 'orphan')
 
 
 def wait_until(condition):

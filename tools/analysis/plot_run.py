@@ -61,7 +61,7 @@ class Run(NamedTuple):
 
     @property
     def by_epoch(self) -> bool:
-        """Whether the validations count epochs."""
+        """Returns whether the validations count epochs."""
         return 'epoch' in self.training[-1]
 
 

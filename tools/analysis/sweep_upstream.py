@@ -343,7 +343,7 @@ def random_batch(view: Dict[str, int]) -> dict:
 
 
 def has_gradient(parameters: List[nn.Parameter]) -> bool:
-    """Whether any gradient is not zero."""
+    """Returns whether any gradient is not zero."""
     return any(
         parameter.grad is not None and bool(parameter.grad.any())
         for parameter in parameters

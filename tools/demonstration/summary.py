@@ -41,7 +41,7 @@ class SeedResult(NamedTuple):
 
     @property
     def teachers_lead(self) -> bool:
-        """Whether both teachers end above both students."""
+        """Returns whether both teachers end above both students."""
         return min(map(self.top1, TEACHERS)) > max(map(self.top1, STUDENTS))
 
 

@@ -43,7 +43,7 @@ class Launcher(NamedTuple):
     jobs: int = 1
 
     def check(self) -> None:
-        """Raise if there are fewer GPUs than the trainings would take.
+        """Raises if there are fewer GPUs than the trainings would take.
 
         Raises:
             SystemExit: If so; without any GPU they run on the CPU.
@@ -226,7 +226,7 @@ def begin(
 def end(
     training: Training, told_to_stop: bool, say: Callable[[str], None]
 ) -> str:
-    """Write down how a training ended, and give its lock back."""
+    """Writes down how a training ended, and give its lock back."""
     run, code = training.run, training.process.returncode
     seconds = time.time() - training.begun
     note_exit(run, code, seconds)

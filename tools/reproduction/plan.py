@@ -111,7 +111,7 @@ class Run:
 
 
 def read_tables(path: str) -> Dict[str, Table]:
-    """Read the declaration of the tables.
+    """Reads the declaration of the tables.
 
     Args:
         path (str): A YAML file such as ``configs/tables.yml``.

@@ -62,7 +62,7 @@ def read_json(path: str) -> Optional[dict]:
 
 
 def write_json(path: str, content: dict) -> None:
-    """Write a file as a whole or not at all."""
+    """Writes a file as a whole or not at all."""
     AtomicLocalBackend().put_text(json.dumps(content, indent=2) + '\n', path)
 
 
@@ -126,7 +126,7 @@ def state_of(run: Run) -> State:
 
 
 def check_checkpoint(run: Run) -> None:
-    """Raise unless the checkpoint of a finished run is still there.
+    """Raises unless the checkpoint of a finished run is still there.
 
     Nobody needs it for the run's own figures, but students that are to be
     trained from it do.
@@ -175,7 +175,7 @@ def versions() -> Dict[str, str]:
 
 
 def note_launch(run: Run, command: List[str]) -> None:
-    """Write down that a run begins or goes on."""
+    """Writes down that a run begins or goes on."""
     path = osp.join(run.work_dir, BEGUN)
     begun = read_json(path)
     if begun is None:
@@ -201,7 +201,7 @@ def note_launch(run: Run, command: List[str]) -> None:
 
 
 def note_exit(run: Run, code: int, seconds: float) -> None:
-    """Write down how the last launch ended.
+    """Writes down how the last launch ended.
 
     Args:
         run (Run): Whose.
@@ -215,7 +215,7 @@ def note_exit(run: Run, code: int, seconds: float) -> None:
 
 
 def note_result(run: Run) -> dict:
-    """Write the record of a run that ended well.
+    """Writes the record of a run that ended well.
 
     Returns:
         dict: The record.

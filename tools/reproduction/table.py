@@ -90,7 +90,7 @@ def measured_rows(
 
 
 def is_done(run) -> bool:
-    """Whether a run's record is that of this run."""
+    """Returns whether a run's record is that of this run."""
     try:
         return state_of(run) is State.DONE
     except ConflictError:

@@ -1,4 +1,4 @@
-"""Transforms that MMAction2 lacks."""
+"""Transforms that MMAction2 does not have."""
 
 from .frame_exact_decode import FrameExactDecode
 

@@ -1,4 +1,4 @@
-"""Decoding of clips that decord cannot seek in."""
+"""Decoding of clips in which decord cannot seek."""
 
 from typing import Any, List
 
@@ -7,18 +7,18 @@ from mmaction.datasets.transforms import DecordDecode
 from mmaction.registry import TRANSFORMS
 from mmengine.logging import print_log
 
-# So many frames read for one sample are worth a word: about two minutes.
+# More frames per sample than this cause a warning: about two minutes.
 LONG_READ = 3000
 
 
 def read_in_order(reader: Any, frame_inds: np.ndarray) -> List[np.ndarray]:
     """Reads frames of a video in order, without seeking.
 
-    On some files decord returns other frames than those asked for: it skips
-    by presentation times, which they lack, or seeks to a key frame from which
-    decoding does not start at the frame it takes it for (dmlc/decord#195).
-    Reading everything from an earlier key frame on is wrong there too. From
-    the first frame on it is right.
+    On some files decord returns other frames than those asked for: it skips by
+    presentation times, which they lack, or it seeks to a key frame and decodes
+    from another frame than it assumes (dmlc/decord#195). Reading from an
+    earlier key frame fails there, too. Reading from the first frame is
+    correct.
 
     Only the wanted frames are kept, so the memory does not grow with the
     video; the time grows with the last wanted frame.
@@ -45,7 +45,7 @@ def read_in_order(reader: Any, frame_inds: np.ndarray) -> List[np.ndarray]:
             f'video of {length} frames'
         )
     frames: List[Any] = [None] * len(numbers)
-    reader.seek(0)  # to the first frame a seek is right
+    reader.seek(0)  # seeking to the first frame works
     for number in range(numbers.max() + 1):
         try:
             frame = reader.next()
@@ -66,8 +66,8 @@ class FrameExactDecode(DecordDecode):
     ``tools/data/check_clips.py`` finds such clips. Takes the place of
     ``DecordDecode`` in a pipeline, with the same keys, and gives the same
     frames wherever ``DecordDecode`` is right. See :func:`read_in_order` for
-    how, and ``docs/decoding.md`` for what it costs. For segments far inside
-    long videos this is no way out: re-encode them with
+    how, and ``docs/decoding.md`` for what it costs. It is too slow for
+    segments far inside long videos: re-encode those with
     ``tools/data/reencode_clips.py``.
     """
 

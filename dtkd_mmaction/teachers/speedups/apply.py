@@ -47,7 +47,7 @@ def apply_speedups(
         model (nn.Module): In eval mode, with its weights loaded.
         run (callable): Runs the model on some clips.
         speedups (Mapping[str, Rewrite]): Rewrites to apply, in this order.
-        key (str): Where the config has the model, for messages.
+        key (str): Config key of the model, for messages.
 
     Returns:
         list[str]: Names of the rewrites that were applied.

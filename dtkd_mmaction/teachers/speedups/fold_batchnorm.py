@@ -23,7 +23,7 @@ class Pair(NamedTuple):
     Attributes:
         convolution (nn.Module): Its output depends linearly on its weight.
         norm (nn.Module): The BatchNorm.
-        rest (nn.Module): What ``norm`` does after normalising, such as an
+        rest (nn.Module): Layers of ``norm`` after normalising, such as an
             activation.
     """
 

@@ -12,7 +12,7 @@ from .rewrite import Run, Undo, replace_forward
 
 
 def fuse_swin_attention(model: nn.Module, run: Run) -> List[Undo]:
-    """Rewrites every ``WindowAttention3D``; bias and mask are added once."""
+    """Rewrites every ``WindowAttention3D``; it adds bias and mask once."""
     return [
         replace_forward(module, partial(attend, module, {}))
         for module in model.modules()
