@@ -64,17 +64,28 @@ def build_distiller(
     """
     config = Config.fromfile(path)
     config.merge_from_dict(cfg_options or {})
+    return config, distiller_of(config, path)
+
+
+def distiller_of(config: Config, source: str) -> BaseDistiller:
+    """Builds the distiller of a config, see :func:`build_distiller`.
+
+    Args:
+        config (Config): A distillation config.
+        source (str): Where it comes from, for messages.
+    """
     init_default_scope('mmaction')
+    model_config = copy.deepcopy(config.model)
     for option in ('teacher_cache', 'teacher_mode'):
-        config.model.pop(option, None)
-    model = MODELS.build(config.model)
+        model_config.pop(option, None)
+    model = MODELS.build(model_config)
     if not isinstance(model, BaseDistiller):
         raise ValueError(
-            f'{path}: its model is a {config.model.type}. A distillation '
+            f'{source}: its model is a {config.model.type}. A distillation '
             'config is needed, one that names a student and teachers '
             '(configs/dtkd).'
         )
-    return config, model.to(get_device()).eval()
+    return model.to(get_device()).eval()
 
 
 def innermost(dataset: dict) -> dict:

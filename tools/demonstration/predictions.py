@@ -1,10 +1,11 @@
 """Predictions of both students for every validation clip."""
 
 import glob
-from typing import Dict, List, NamedTuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 import torch
+import torch.nn as nn
 from mmaction.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -56,6 +57,34 @@ def student_checkpoint(out: str, run: str) -> str:
 
 
 @torch.no_grad()
+def ask_models(
+    models: Mapping[Any, nn.Module], batches: Iterable[dict]
+) -> Tuple[np.ndarray, Dict[Any, np.ndarray]]:
+    """Asks several models about the same clips.
+
+    Args:
+        models (Mapping[Any, nn.Module]): Recognizers in eval mode, by key.
+        batches (Iterable[dict]): Clips as a data loader gives them.
+
+    Returns:
+        tuple[np.ndarray, dict]: Labels (N,), and key -> scores (N, C).
+
+    Raises:
+        ValueError: If a clip has several labels.
+    """
+    labels: List[int] = []
+    scores: Dict[Any, List[np.ndarray]] = {key: [] for key in models}
+    for batch in batches:
+        for sample in batch['data_samples']:
+            if sample.gt_label.numel() != 1:
+                raise ValueError('The clips have several labels each.')
+            labels.append(int(sample.gt_label))
+        for key, model in models.items():
+            found = model.test_step(batch)
+            scores[key] += [s.pred_score.cpu().numpy() for s in found]
+    return np.array(labels), {k: np.stack(v) for k, v in scores.items()}
+
+
 def predict_clips(data: str, out: str) -> Predictions:
     """Asks both trained students about all validation clips.
 
@@ -73,17 +102,11 @@ def predict_clips(data: str, out: str) -> Predictions:
     )
     dataset = DATASETS.build(config.val_dataloader.dataset)
     samples = [dataset[i] for i in range(len(dataset))]
-    scores = {}
+    models = {}
     for run in STUDENTS:
-        model = build_recognizer(config, 'model').eval()
-        load_weights(model, student_checkpoint(out, run), 'model')
-        found = []
-        for start in range(0, len(samples), BATCH):
-            batch = pseudo_collate(samples[start : start + BATCH])
-            found += model.test_step(batch)
-        scores[run] = np.stack([s.pred_score.numpy() for s in found])
-    return Predictions(
-        [sample['inputs'] for sample in samples],
-        np.array([int(s['data_samples'].gt_label) for s in samples]),
-        scores,
-    )
+        models[run] = build_recognizer(config, 'model').eval()
+        load_weights(models[run], student_checkpoint(out, run), 'model')
+    starts = range(0, len(samples), BATCH)
+    batches = (pseudo_collate(samples[i : i + BATCH]) for i in starts)
+    labels, scores = ask_models(models, batches)
+    return Predictions([s['inputs'] for s in samples], labels, scores)

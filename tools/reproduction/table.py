@@ -15,13 +15,13 @@ from .records import ConflictError, State, read_result, state_of
 NOTHING = '-'
 
 
-def mean_and_deviation(values: List[float]) -> str:
+def mean_and_deviation(values: List[float], digits: int = 2) -> str:
     """Mean and, of more than one, sample standard deviation."""
     if not values:
         return NOTHING
-    text = f'{statistics.fmean(values):.2f}'
+    text = f'{statistics.fmean(values):.{digits}f}'
     if len(values) > 1:
-        text += f' ± {statistics.stdev(values):.2f}'
+        text += f' ± {statistics.stdev(values):.{digits}f}'
     return text
 
 
