@@ -64,8 +64,10 @@ def each_teacher_is_built_once():
 
 
 def small(spec):
-    spec = dict(spec, checkpoint=None, view=dict(frames=FRAMES, size=SIZE))
     model = load_config(spec, 'model').model
+    # DINOv2 takes multiples of its patches of 14 px.
+    size = 56 if 'patch14' in model.backbone.type else SIZE
+    spec = dict(spec, checkpoint=None, view=dict(frames=FRAMES, size=size))
     forget_pretraining(model)
     return dict(spec, cfg=model.to_dict())
 
@@ -95,6 +97,8 @@ def test_distillation(path):
     for name in SPECS:
         if config.model.get(name):
             config.model[name] = small(config.model[name])
+    for name, spec in config.model.get('teachers', {}).items():
+        config.model.teachers[name] = small(spec)
     distiller = MODELS.build(config.model)
     before = first_weight(distiller.student).clone()
     logs = step(distiller, labels_of(distiller.student))

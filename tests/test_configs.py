@@ -10,7 +10,7 @@ from glob import glob
 import metafiles
 import pytest
 import yaml
-from compose_config import compose, known_methods
+from compose_config import FUSIONS, compose, config_names, known_methods
 from mmengine.config import Config
 
 from dtkd_mmaction.recognizers.model_spec import (
@@ -36,9 +36,16 @@ COMPOSED = {
         'configs/dtkd/slowfast_r50_hmdb51.py',
         'configs/dtkd/movinet_a2_hmdb51.py',
     )
-    for method in known_methods()
+    for method in sorted({*known_methods()} - {*config_names(FUSIONS)})
     if method not in ('at', 'dkd', 'mgd', 'pixelkd')  # they have a file
 }
+COMPOSED.update(
+    {
+        f'configs/ucf6/{pair} {method}': (f'configs/ucf6/{pair}', method)
+        for pair in ('ucf6_dtkd.py',)
+        for method in config_names(FUSIONS)
+    }
+)
 
 
 @functools.lru_cache(maxsize=None)

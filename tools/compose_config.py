@@ -5,6 +5,10 @@ your own. The method distils from its ViT teacher into its student, with the
 same data and schedule. ``configs/baselines`` holds the pairs and methods of
 the paper's tables; this command writes all others.
 
+A method over several teachers (``ebkd``, ``aekd``, ...) replaces the loss on
+the logits of all teachers and switches L_SD and L_RKD off. It also takes a
+config of ``MultiTeacherDistiller``.
+
 Example::
 
     python tools/compose_config.py dtkd/slowfast_r50_hmdb51.py kd
@@ -22,6 +26,12 @@ from mmengine.config import Config
 PACKAGE = 'dtkd_mmaction'
 CONFIGS = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'configs')
 LOSSES = '_base_/losses'
+# Losses over several teachers.
+FUSIONS = '_base_/fusion'
+# Kind of distiller -> config key of its loss over several teachers.
+FUSION_KEYS = dict(
+    DualTeacherDistiller='loss_sr', MultiTeacherDistiller='fusion_loss'
+)
 
 TEXT = """\
 _base_ = {bases}
@@ -30,6 +40,17 @@ model = dict(
     _delete_=True,
     type='{type}',
 {arguments})
+"""
+FUSION_TEXT = """\
+_base_ = {base!r}
+
+model = dict(
+    {key}=dict({options}),
+{others})
+"""
+WITHOUT_OTHERS = """\
+    loss_sd=None,
+    loss_rkd=None,
 """
 FROM_PAIR = '    {argument}={{{{_base_.model.{key}}}}},\n'
 ASSISTANT = """\
@@ -51,9 +72,15 @@ ARGUMENTS = {'cakd': "    student_transform=dict(type='ClipCorruption'),\n"}
 
 def known_methods() -> List[str]:
     """Returns the names of all methods."""
-    losses = glob(osp.join(escape(CONFIGS), LOSSES, '*.py'))
-    names = [osp.splitext(osp.basename(path))[0] for path in losses]
-    return sorted([*names, *DISTILLERS, TAKD])
+    return sorted(
+        [*config_names(LOSSES), *config_names(FUSIONS), *DISTILLERS, TAKD]
+    )
+
+
+def config_names(folder: str) -> List[str]:
+    """Returns the names of the configs in a folder below ``configs``."""
+    paths = glob(osp.join(escape(CONFIGS), folder, '*.py'))
+    return sorted(osp.splitext(osp.basename(path))[0] for path in paths)
 
 
 def compose(pair: str, method: str, portable: bool = False) -> str:
@@ -74,6 +101,8 @@ def compose(pair: str, method: str, portable: bool = False) -> str:
             f'method={method!r}: expected one of {known_methods()}.'
         )
     model = Config.fromfile(pair).get('model') or {}
+    if method in config_names(FUSIONS):
+        return compose_fusion(pair, model, method, portable)
     if model.get('type') != 'DualTeacherDistiller':
         raise ValueError(
             f'{pair}: model.type is {model.get("type")!r}. Expected a config '
@@ -102,6 +131,38 @@ def compose(pair: str, method: str, portable: bool = False) -> str:
         bases=f'[\n{lines}]',
         type=DISTILLERS.get(method, 'SingleTeacherDistiller'),
         arguments=arguments,
+    )
+
+
+def compose_fusion(pair: str, model: dict, method: str, portable: bool) -> str:
+    """Returns the text of the config of a loss over several teachers.
+
+    Args:
+        pair (str): File of the config with the teachers.
+        model (dict): Its model.
+        method (str): Name of a config in ``configs/_base_/fusion``.
+        portable (bool): As for :func:`compose`.
+
+    Raises:
+        ValueError: If the config has no such loss.
+    """
+    kind = model.get('type')
+    if kind not in FUSION_KEYS:
+        raise ValueError(
+            f'{pair}: model.type is {kind!r}. Expected a config of one of '
+            f'{list(FUSION_KEYS)} for a method over several teachers.'
+        )
+    key = FUSION_KEYS[kind]
+    path = osp.join(CONFIGS, FUSIONS, f'{method}.py')
+    options = dict(Config.fromfile(path).fusion_loss)
+    if model.get(key):  # its options are those of another loss
+        options = dict(_delete_=True, **options)
+    base = osp.abspath(pair)
+    return FUSION_TEXT.format(
+        base=portable_name(base) if portable else base,
+        key=key,
+        options=', '.join(f'{k}={v!r}' for k, v in options.items()),
+        others=WITHOUT_OTHERS if key == 'loss_sr' else '',
     )
 
 

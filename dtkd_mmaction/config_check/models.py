@@ -533,7 +533,9 @@ def _check_losses(
             loss = dict(model[name])
             loss_type = loss.get('type', defaults.get(name))
             loss_class = find_class(MODELS, loss_type)
-            if preset in BRANCH_PRESETS and getattr(loss_class, 'PRESETS', 0):
+            if preset in BRANCH_PRESETS and getattr(
+                loss_class, 'PRESETS', None
+            ):
                 loss.setdefault('preset', preset)
             check_loss(loss, f'model.{name}', findings, defaults.get(name))
             if name in FUSIONS:

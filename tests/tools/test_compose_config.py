@@ -38,6 +38,42 @@ def test_a_pair_of_the_users_own(tmp_path, monkeypatch):
     assert list(model.losses) == ['kd']
 
 
+FUSION_TYPES = dict(
+    average='AverageKDLoss',
+    average_logits='AverageKDLoss',
+    ebkd='EBKDLoss',
+    camkd='CAMKDLoss',
+    camkd_feature='CAMKDLoss',
+    aekd='AEKDLoss',
+    unic='UNICDropLoss',
+    confidence='DATWLoss',
+    discrepancy='DATWLoss',
+    datw='DATWLoss',
+)
+
+
+def test_every_fusion_is_known():
+    assert set(tool.config_names(tool.FUSIONS)) == set(FUSION_TYPES)
+
+
+@pytest.mark.parametrize('method', FUSION_TYPES)
+def test_a_loss_over_several_teachers(method):
+    pair = Config.fromfile(PAIR).model
+    model = Config.fromstring(tool.compose(PAIR, method), '.py').model
+    assert model.loss_sr.type == FUSION_TYPES[method]
+    # Options of the loss that it replaces are gone.
+    path = osp.join(tool.CONFIGS, tool.FUSIONS, f'{method}.py')
+    assert model.loss_sr == Config.fromfile(path).fusion_loss
+    assert model.loss_sd is None and model.loss_rkd is None
+    for key in ('type', 'student', 'vit_teacher', 'cnn_teacher'):
+        assert model[key] == pair[key]
+    three = osp.join(tool.CONFIGS, 'ucf6/ucf6_three_teachers.py')
+    model = Config.fromstring(tool.compose(three, method), '.py').model
+    assert model.type == 'MultiTeacherDistiller'
+    assert model.fusion_loss.type == FUSION_TYPES[method]
+    assert list(model.teachers) == ['vit', 'cnn', 'weak']
+
+
 @pytest.mark.parametrize(
     'pair, method, message',
     [
@@ -51,6 +87,11 @@ def test_a_pair_of_the_users_own(tmp_path, monkeypatch):
             'teachers/x3d_m_hmdb51.py',
             'kd',
             "model.type is 'Recognizer3D'. Expected a config of DualTeacher",
+        ),
+        (
+            'teachers/x3d_m_hmdb51.py',
+            'ebkd',
+            "model.type is 'Recognizer3D'. .*'MultiTeacherDistiller'",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from dtkd_mmaction.recognizers.model_spec import (
     stock_clip,
 )
 
-from .plan import Run
+from .plan import Run, teacher_specs
 from .records import read_json, write_json
 
 # Forward, and gradients of weights and of inputs: as much each.
@@ -90,16 +90,14 @@ def clip_macs(run: Run, counter: Counter) -> int:
     if 'student' not in model:
         config = Config(dict(model=model.to_dict()))
         return TRAINED * counter.count(config, **shared, name=run.source)
-    cost = dict(student=TRAINED, peer=TRAINED)
-    if not model.get('teacher_cache'):
-        cost.update(vit_teacher=1, cnn_teacher=1, teacher=1)
+    learners = {n: model[n] for n in ('student', 'peer') if model.get(n)}
+    teachers = {} if model.get('teacher_cache') else teacher_specs(model)
     macs = 0
-    for argument, times in cost.items():
-        spec = model.get(argument)
-        if spec:
-            config = load_config(spec, f'model.{argument}')
-            set_num_classes(config.model, model.get('num_classes'))
-            clip = {**shared, **(spec.get('view') or {})}
-            name = f'{argument} of {run.source}'
-            macs += times * counter.count(config, **clip, name=name)
+    for argument, spec in {**learners, **teachers}.items():
+        config = load_config(spec, f'model.{argument}')
+        set_num_classes(config.model, model.get('num_classes'))
+        clip = {**shared, **(spec.get('view') or {})}
+        name = f'{argument} of {run.source}'
+        times = TRAINED if argument in learners else 1
+        macs += times * counter.count(config, **clip, name=name)
     return macs

@@ -30,7 +30,7 @@ OPTIONS_OF_THE_COMMAND = {
     'work_dir': '--work-root',
     'randomness.seed': '--seed-list',
 }
-# Where a distiller has the specs of models that were trained before.
+# Arguments of distillers that are the spec of one frozen teacher.
 TEACHERS = ('vit_teacher', 'cnn_teacher', 'teacher')
 
 
@@ -261,8 +261,9 @@ class Planner:
         config = self._config(path, row.method)
         config.merge_from_dict(dict(row.options))
         teachers = {}
-        for argument in TEACHERS:
-            pattern = (config.model.get(argument) or {}).get('checkpoint')
+        specs = teacher_specs(config.model)
+        for argument, spec in specs.items():
+            pattern = spec.get('checkpoint')
             if pattern and pattern.startswith(f'{WORK}/'):
                 trained_by = self.stage_one(osp.dirname(pattern), row.source)
                 teacher = Row(trained_by, trained_by, once=True)
@@ -275,7 +276,7 @@ class Planner:
                 if is_distiller or not name.startswith('model.')
             }
         )
-        if self.teacher_cache and teachers and row.cache:
+        if self.teacher_cache and specs and row.cache:
             config.model.teacher_cache = self.teacher_cache
             config.train_dataloader.dataset.views = self._cached_views()
         config.merge_from_dict({'randomness.seed': seed})
@@ -389,6 +390,17 @@ class Planner:
             folder = '/'.join(name.split('/')[:2])
             return self.declared.get('clips', {}).get(folder, 0)
         return 0
+
+
+def teacher_specs(model: Mapping[str, Any]) -> Dict[str, Any]:
+    """Returns the teachers of a distiller: its argument -> model spec.
+
+    A teacher of ``MultiTeacherDistiller`` is called ``teachers.<name>``.
+    """
+    specs = {name: model.get(name) for name in TEACHERS}
+    for name, spec in (model.get('teachers') or {}).items():
+        specs[f'teachers.{name}'] = spec
+    return {name: spec for name, spec in specs.items() if spec}
 
 
 @functools.lru_cache(maxsize=None)

@@ -4,10 +4,12 @@ import json
 import os.path as osp
 
 import pytest
+from compose_config import FUSION_KEYS, FUSIONS, config_names
 from reproduction import Planner, Row, read_tables, runs_in_order
-from reproduction.plan import how_to_prepare
+from reproduction.plan import how_to_prepare, teacher_specs
 from tiny_tables import planner, tiny_table, write_tables
 
+FUSION_METHODS = config_names(FUSIONS)
 ROOT = osp.dirname(
     osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 )
@@ -164,6 +166,27 @@ def test_teacher_cache(folder):
         assert 'teacher_cache' not in runs[name].config.model
 
 
+def test_a_cache_serves_teachers_that_no_run_trains(folder, tmp_path):
+    """Those of tools/probe_teacher.py; a weak third one is trained."""
+    cache = tmp_path / 'cache'
+    cache.mkdir()
+    (cache / 'manifest.json').write_text(json.dumps(dict(views=10)))
+    path = osp.join(ROOT, 'configs', 'tables.yml')
+    plan = Planner(path, teacher_cache=str(cache))
+    tables = read_tables(path)
+    for name, waits_for in (
+        ('ucf6_fusion', []),
+        ('ucf6_fusion_third', ['teachers.weak']),
+        ('ucf6_fusion_wrong', []),
+    ):
+        rows = {row.name: row for row in tables[name].rows}
+        run = plan.run(rows['AEKD'], 1)
+        assert run.config.model.teacher_cache == str(cache)
+        assert list(run.teachers) == waits_for
+        alone = plan.run(rows['student alone'], 1)
+        assert 'teacher_cache' not in alone.config.model
+
+
 def test_no_cache_there(folder):
     with pytest.raises(SystemExit, match='nowhere is no cache'):
         planned(folder, teacher_cache=str(folder / 'nowhere'))
@@ -186,19 +209,18 @@ def test_tables_of_the_repository():
             (run,) = plan.runs(row, [1 if not row.once else 0])
             waits_for = [
                 argument
-                for argument in ('vit_teacher', 'cnn_teacher', 'teacher')
-                if 'work_dirs/'
-                in (
-                    (run.config.model.get(argument) or {}).get('checkpoint')
-                    or ''
-                )
+                for argument, spec in teacher_specs(run.config.model).items()
+                if 'work_dirs/' in (spec.get('checkpoint') or '')
             ]
             assert list(run.teachers) == waits_for, (name, row.name)
             if name.startswith('table'):
                 assert row.config in table.paper, (name, row.name)
             if row.method:
-                assert run.name.startswith(f'dtkd/x3d_s_hmdb51_{row.method} ')
-                assert run.config.model.type != 'DualTeacherDistiller'
+                stem = osp.splitext(row.config)[0]
+                assert run.name.startswith(f'{stem}_{row.method}')
+                assert (row.method in FUSION_METHODS) == (
+                    run.config.model.type in FUSION_KEYS
+                )
 
 
 def test_a_method_of_a_row(folder):
