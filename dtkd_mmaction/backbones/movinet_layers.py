@@ -1,12 +1,13 @@
 """Layers of MoViNet: same padding, causal memory, the bottleneck.
 
 A layer that looks back in time takes a ``state``: ``None`` for a whole clip,
-or the dict in which it keeps what the next piece of the stream needs. Tensors
-in it are replaced, never written into.
+or the dict in which it keeps what the next piece of the stream needs. All
+values are tensors, so a step can be exported; they are replaced, never written
+into. A state of zeros is the same as an empty one.
 """
 
 import math
-from typing import Dict, Optional, Sequence, Tuple, Union
+from typing import Dict, Optional, Sequence, Tuple
 
 import torch
 import torch.nn as nn
@@ -15,7 +16,7 @@ from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.drop import DropPath
 from torch import Tensor
 
-LayerState = Dict[str, Union[Tensor, int]]
+LayerState = Dict[str, Tensor]
 PADDINGS = ('same', 'symmetric')
 
 
@@ -72,25 +73,37 @@ def running_mean(frames: Tensor, state: Optional[LayerState] = None) -> Tensor:
 
     Args:
         frames (Tensor): (B, C, T, ...).
-        state (dict, optional): Keeps ``sum`` and ``count``.
+        state (dict, optional): Keeps ``sum`` and ``count``, a number of
+            frames, int64 ().
 
     Returns:
         Tensor: As ``frames``.
     """
     state = {} if state is None else state
-    length, seen = frames.shape[2], state.get('count', 0)
+    length = frames.shape[2]
+    seen = frames_seen(state, frames)
     # Half precision would lose the late frames of a long sum.
     dtype = torch.promote_types(frames.dtype, torch.float32)
     total = frames.cumsum(dim=2, dtype=dtype)
-    if seen:
+    if 'sum' in state:
         check_same_videos(state['sum'], frames)
         total = total + state['sum']
     state['sum'], state['count'] = total[:, :, -1:].clone(), seen + length
-    count = torch.arange(
-        seen + 1, seen + length + 1, dtype=dtype, device=frames.device
-    )
-    count = count.view((-1,) + (1,) * (frames.ndim - 3))
+    count = seen + torch.arange(1, length + 1, device=frames.device)
+    count = count.to(dtype).view((-1,) + (1,) * (frames.ndim - 3))
     return (total / count).to(frames.dtype)
+
+
+def frames_seen(state: Optional[LayerState], frames: Tensor) -> Tensor:
+    """Returns the number of frames of the pieces before, int64 ().
+
+    Args:
+        state (dict, optional): Of :func:`running_mean`.
+        frames (Tensor): For the device.
+    """
+    if state is None or 'count' not in state:
+        return torch.zeros((), dtype=torch.int64, device=frames.device)
+    return state['count']
 
 
 def after_past_frames(
@@ -118,11 +131,11 @@ def after_past_frames(
     return clip
 
 
-def positional_encoding(start: int, length: int, like: Tensor) -> Tensor:
+def positional_encoding(start: Tensor, length: int, like: Tensor) -> Tensor:
     """Computes the sinusoidal encoding from position ``start`` on.
 
     Args:
-        start (int): Index of the first frame.
+        start (Tensor): Index of the first frame, int64 ().
         length (int): T.
         like (Tensor): (B, C, ...), for width, type and device.
 
@@ -132,9 +145,7 @@ def positional_encoding(start: int, length: int, like: Tensor) -> Tensor:
     half = like.shape[1] // 2
     dtype = torch.promote_types(like.dtype, torch.float32)
     steps = torch.arange(half, dtype=dtype, device=like.device)
-    frames = torch.arange(
-        start, start + length, dtype=dtype, device=like.device
-    )
+    frames = (start + torch.arange(length, device=like.device)).to(dtype)
     angles = frames * (10000 ** (-steps / half)).unsqueeze(1)
     encoding = torch.cat([angles.sin(), angles.cos()])
     return encoding.view(1, -1, length, 1, 1).to(like.dtype)
@@ -306,7 +317,7 @@ class SqueezeExcitation(nn.Module):
     def forward(self, x: Tensor, state: Optional[LayerState] = None) -> Tensor:
         """Multiplies (B, e, T, H, W) by the gates."""
         if self.causal:
-            start = 0 if state is None else state.get('count', 0)
+            start = frames_seen(state, x)
             own = x.mean(dim=(3, 4), keepdim=True)
             pooled = torch.cat([running_mean(own, state), own], dim=1)
             if self.pos_scale is not None:

@@ -1,0 +1,1 @@
+"""Parts of ``tools/deploy.py``: the clips and the table."""
