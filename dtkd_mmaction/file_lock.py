@@ -10,7 +10,7 @@ from typing import Optional, Union
 try:
     import fcntl
 except ImportError:  # Windows: nothing is locked
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 def lock_file(descriptor: int) -> None:

@@ -1,6 +1,7 @@
 """Reads Python literals in files made by others, without executing them."""
 
 import ast
+from typing import List, Optional
 
 from .files import DamagedFileError
 
@@ -56,7 +57,9 @@ class _PlainValues(ast.NodeTransformer):
         if not isinstance(node.func, ast.Name) or node.func.id != 'dict':
             return node
         if not node.args and all(k.arg for k in node.keywords):
-            keys = [ast.Constant(k.arg) for k in node.keywords]
+            keys: List[Optional[ast.expr]] = [
+                ast.Constant(k.arg) for k in node.keywords
+            ]
             return ast.Dict(keys, [k.value for k in node.keywords])
         if (
             len(node.args) == 1

@@ -4,6 +4,7 @@ from typing import List
 
 import torch
 from mmaction.structures import ActionDataSample
+from small_models import image_recognizer, small_mvit, small_x3d
 
 NUM_CLASSES = 4
 FRAMES, SIZE = 4, 32
@@ -11,78 +12,18 @@ FRAMES, SIZE = 4, 32
 
 def tiny_x3d(base_channels: int = 8, **preprocessor) -> dict:
     """X3D of four blocks; its last map has ``base_channels * 18``."""
-    return dict(
-        type='Recognizer3D',
-        backbone=dict(
-            type='X3D', gamma_w=base_channels / 24, gamma_b=2.25, gamma_d=0.2
-        ),
-        cls_head=dict(
-            type='X3DHead',
-            in_channels=base_channels * 18,
-            num_classes=NUM_CLASSES,
-            dropout_ratio=0.0,
-            average_clips='prob',
-        ),
-        data_preprocessor=dict(
-            dict(
-                type='ActionDataPreprocessor',
-                mean=[114.75] * 3,
-                std=[57.38] * 3,
-                format_shape='NCTHW',
-            ),
-            **preprocessor,
-        ),
-    )
+    return small_x3d(NUM_CLASSES, base_channels, **preprocessor)
 
 
 def tiny_mvit() -> dict:
     """MViTv2 of two blocks; its last map has 32 channels."""
-    return dict(
-        type='Recognizer3D',
-        backbone=dict(
-            type='MViT',
-            arch=dict(
-                embed_dims=16, num_layers=2, num_heads=1, downscale_indices=[1]
-            ),
-            spatial_size=SIZE,
-            temporal_size=FRAMES,
-            out_scales=[1],
-            drop_path_rate=0.5,
-        ),
-        cls_head=dict(
-            type='MViTHead',
-            in_channels=32,
-            num_classes=NUM_CLASSES,
-            dropout_ratio=0.5,
-            average_clips='prob',
-        ),
-        data_preprocessor=dict(
-            type='ActionDataPreprocessor',
-            mean=[123.675, 116.28, 103.53],
-            std=[58.395, 57.12, 57.375],
-            format_shape='NCTHW',
-        ),
-    )
+    return small_mvit(NUM_CLASSES, FRAMES, SIZE)
 
 
 def tiny_tsn() -> dict:
     """A 2-D recognizer: ResNet-18 on single frames."""
-    return dict(
-        type='Recognizer2D',
-        backbone=dict(type='ResNet', depth=18, pretrained=None),
-        cls_head=dict(
-            type='TSNHead',
-            in_channels=512,
-            num_classes=NUM_CLASSES,
-            average_clips='prob',
-        ),
-        data_preprocessor=dict(
-            type='ActionDataPreprocessor',
-            mean=[123.675, 116.28, 103.53],
-            std=[58.395, 57.12, 57.375],
-            format_shape='NCHW',
-        ),
-    )
+    backbone = dict(type='ResNet', depth=18, pretrained=None)
+    return image_recognizer(backbone, 512, NUM_CLASSES)
 
 
 def tiny_distiller(**overrides) -> dict:

@@ -11,7 +11,7 @@ config has an error.
 import argparse
 import copy
 import sys
-from typing import Dict, List, Optional
+from typing import List, Optional
 
 import torch
 from mmaction.registry import MODELS
@@ -24,7 +24,10 @@ from rich.table import Table
 
 from dtkd_mmaction.config_check import check_config, report
 from dtkd_mmaction.distillers import BaseDistiller
-from dtkd_mmaction.recognizers.complexity import measure_complexity
+from dtkd_mmaction.recognizers.complexity import (
+    bytes_for_backward,
+    measure_complexity,
+)
 from dtkd_mmaction.recognizers.feature_tap import FeatureTap
 from dtkd_mmaction.recognizers.model_spec import (
     load_config,
@@ -90,24 +93,18 @@ def model_row(
     ]
 
 
-def bytes_for_backward(distiller: BaseDistiller, tap: FeatureTap) -> float:
+def student_bytes(distiller: BaseDistiller) -> float:
     """Measures the bytes per clip that the student keeps for backward."""
-    channels, *size = tap.shapes['clip']
+    student = distiller.student
+    channels, *size = distiller.student_tap.shapes['clip']
     inputs = torch.zeros(2, 1, channels, *size)
     if distiller.student_view.fold_frames:
         inputs = inputs[:, 0].transpose(1, 2)
-    kept: Dict[int, torch.UntypedStorage] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage  # alive: no address comes twice
-        return tensor
-
-    distiller.student.train()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        distiller.student.extract_feat(inputs, stage='head')
-    weights = sum(p.nbytes for p in distiller.student.parameters())
-    total = sum(storage.nbytes() for storage in kept.values())
+    student.train()
+    total = bytes_for_backward(
+        lambda: student.extract_feat(inputs, stage='head')
+    )
+    weights = sum(p.nbytes for p in student.parameters())
     return max(total - weights, 0) / 2
 
 
@@ -133,7 +130,7 @@ def show_costs(config: Config, console: Console) -> None:
         table.add_row(*model_row(name, specs[name], tap, number))
     console.print(table)
     batch = (config.get('train_dataloader') or {}).get('batch_size', 1)
-    size = bytes_for_backward(distiller, taps['student'])
+    size = student_bytes(distiller)
     console.print(
         f'Training step: the student keeps {size / 1e6:.0f} MB per clip for '
         f'backward, {size * batch / 1e9:.2f} GB at '

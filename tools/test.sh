@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tools/test.sh [arguments of pytest]
-# Style and tests, in the environment of tools/setup_env.sh (DTKD_VENV).
+# Style, types and tests, in the environment of tools/setup_env.sh (DTKD_VENV).
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,6 +14,7 @@ PATH=$VENV/bin:$PATH
 ruff check .
 ruff format --check .
 codespell
+mypy
 # A process a core, and not more than memory has room for.
 exec python -m pytest --numprocesses auto --maxprocesses 4 \
     --dist loadgroup "$@"

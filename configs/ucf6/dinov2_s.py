@@ -7,26 +7,13 @@
 _base_ = '_base_/image_teacher.py'
 
 model = dict(
-    type='Recognizer2D',
     backbone=dict(
         type='timm.vit_small_patch14_dinov2',
         img_size=518,
         dynamic_img_size=True,
         pretrained=False,
     ),
-    cls_head=dict(
-        type='TSNHead',
-        in_channels=384,
-        num_classes=6,
-        dropout_ratio=0.2,
-        average_clips='prob',
-    ),
-    data_preprocessor=dict(
-        type='ActionDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        format_shape='NCHW',
-    ),
+    cls_head=dict(in_channels=384),
 )
 load_from = 'checkpoints/dinov2_s.pth'
 work_dir = 'work_dirs/ucf6/dinov2_s'

@@ -7,20 +7,10 @@
 _base_ = '_base_/image_teacher.py'
 
 model = dict(
-    type='Recognizer2D',
     backbone=dict(type='timm.tf_efficientnet_lite0', pretrained=False),
-    cls_head=dict(
-        type='TSNHead',
-        in_channels=1280,
-        num_classes=6,
-        dropout_ratio=0.2,
-        average_clips='prob',
-    ),
+    cls_head=dict(in_channels=1280),
     data_preprocessor=dict(
-        type='ActionDataPreprocessor',
-        mean=[127.0, 127.0, 127.0],
-        std=[128.0, 128.0, 128.0],
-        format_shape='NCHW',
+        mean=[127.0, 127.0, 127.0], std=[128.0, 128.0, 128.0]
     ),
 )
 load_from = 'checkpoints/efficientnet_lite0.pth'

@@ -37,9 +37,8 @@ class Stage(nn.Sequential):
         self, x: Tensor, states: Optional[List[LayerState]] = None
     ) -> Tensor:
         """Maps (B, C_in, T, H, W) to (B, b, T, H / stride, W / stride)."""
-        states = [None] * len(self) if states is None else states
-        for layer, state in zip(self, states):
-            x = layer(x, state)
+        for index, layer in enumerate(self):
+            x = layer(x, states[index] if states is not None else None)
         return x
 
 
@@ -146,7 +145,7 @@ class MoViNet(BaseModule):
         self.stages = nn.ModuleList()
         width, index = stem, 0
         for base, stride, expanded, kernels in stages:
-            layers = []
+            layers: List[nn.Module] = []
             for inner, kernel in zip(expanded, kernels):
                 index += 1
                 layers.append(

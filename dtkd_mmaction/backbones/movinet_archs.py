@@ -42,7 +42,7 @@ def stage(base: int, stride: int, expanded: str, kernels: str) -> StageArch:
         base,
         stride,
         tuple(int(width) for width in expanded.split()),
-        tuple((int(kt), int(k)) for kt, k in kernels.split()),
+        tuple((int(pair[0]), int(pair[1])) for pair in kernels.split()),
     )
 
 

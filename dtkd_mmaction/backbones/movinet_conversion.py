@@ -61,7 +61,12 @@ class PortLayout(NamedTuple):
             expanded = weights.get(f'{block}.expand.conv_1.{name}.weight')
             reduce = weights.get(f'{block}.se.fc1.conv_1.{name}.weight')
             scores = weights.get(f'classifier.3.conv_1.{name}.weight')
-            if archs and None not in (expanded, reduce, scores):
+            if (
+                archs
+                and expanded is not None
+                and reduce is not None
+                and scores is not None
+            ):
                 causal = reduce.shape[1] == 2 * len(expanded)
                 return cls(archs[0], causal, conv_type, len(scores))
         raise ValueError(

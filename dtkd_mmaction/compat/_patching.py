@@ -25,6 +25,6 @@ def wrap(owner: Any, name: str, make: Callable) -> None:
     """Replaces ``owner.name`` by ``make(upstream)``, once."""
     upstream = getattr(owner, name)
     if not hasattr(upstream, '_dtkd_upstream'):
-        wrapper = functools.wraps(upstream)(make(upstream))
+        wrapper: Any = functools.wraps(upstream)(make(upstream))
         wrapper._dtkd_upstream = upstream
         setattr(owner, name, wrapper)

@@ -10,7 +10,7 @@ import types
 import urllib.request
 from _codecs import encode
 from collections import Counter
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, ClassVar, Dict, Optional
 from urllib.parse import urlparse
 
 import mmengine.runner as runner_package
@@ -84,10 +84,11 @@ def _named(path: str, function: Callable) -> Callable:
     def alias(*args):
         return function(*args)
 
-    alias.__module__, _, alias.__qualname__ = path.rpartition('.')
-    alias.__name__ = alias.__qualname__
-    alias._dtkd_upstream = function
-    return alias
+    named: Any = alias
+    named.__module__, _, named.__qualname__ = path.rpartition('.')
+    named.__name__ = named.__qualname__
+    named._dtkd_upstream = function
+    return named
 
 
 def safe_checkpoint_globals() -> None:
@@ -122,7 +123,7 @@ class _WeightsOnlyUnpickler(pickle._Unpickler):
     allow-list.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[Dict[int, Any]] = dict(pickle._Unpickler.dispatch)
     # Other ways to call something; torch.save writes none of them.
     for _opcode in (
         pickle.INST,
@@ -173,7 +174,7 @@ class _WeightsOnlyUnpickler(pickle._Unpickler):
 def _weights_only_load(path: str, map_location: Any) -> Any:
     if hasattr(torch.serialization, 'add_safe_globals'):
         return torch.load(path, map_location=map_location, weights_only=True)
-    restricted = types.ModuleType('dtkd_restricted_pickle')
+    restricted: Any = types.ModuleType('dtkd_restricted_pickle')
     restricted.Unpickler = _WeightsOnlyUnpickler
     restricted.load = lambda f, **kwargs: _WeightsOnlyUnpickler(
         f, **kwargs

@@ -1,7 +1,7 @@
 """Runs checks between the config of a run and its first step."""
 
 import functools
-from typing import Callable
+from typing import Any, Callable
 
 from mmengine.runner import Runner
 
@@ -46,5 +46,6 @@ def check_runs(
                     raise
                 raise explained from error
 
-        from_cfg._dtkd_upstream = upstream
-        Runner.from_cfg = classmethod(from_cfg)
+        marked: Any = from_cfg
+        marked._dtkd_upstream = upstream
+        Runner.from_cfg = classmethod(marked)

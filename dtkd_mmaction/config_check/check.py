@@ -2,14 +2,14 @@
 
 import traceback
 from collections.abc import Mapping
-from typing import Callable, List
+from typing import Callable, Dict, List
 
 from mmengine.registry import DefaultScope
 
 from ..datasets.keyed_views import keyed_generators
 from .checkpoints import check_checkpoints
 from .findings import Findings, Problem
-from .lists import check_lists
+from .lists import ListOf, check_lists
 from .models import ModelOf, check_model
 from .structure import LOADERS, check_structure
 from .training import check_sampling, check_schedule, check_training
@@ -34,7 +34,7 @@ def check_config(
     """
     findings = Findings()
     described = ModelOf(False, [], None, False)
-    lists = {loader: [] for loader in LOADERS}
+    lists: Dict[str, List[ListOf]] = {loader: [] for loader in LOADERS}
 
     def run(check: Callable, *arguments):
         try:

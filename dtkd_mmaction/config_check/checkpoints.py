@@ -14,7 +14,9 @@ from ..recognizers.model_spec import (
     load_config,
 )
 from .findings import Findings, shown
-from .models import ModelOf, SpecOf, classes_text, head_classes
+from .models import ModelOf
+from .recognizers import classes_text, head_classes
+from .specs import SpecOf
 
 
 def check_checkpoints(
@@ -22,7 +24,7 @@ def check_checkpoints(
 ) -> None:
     """Checks that local checkpoints exist and fit the heads of teachers."""
     load_from = config.get('load_from')
-    if _is_local(load_from) and not osp.isfile(load_from):
+    if is_local(load_from) and not osp.isfile(str(load_from)):
         findings.error(
             'load_from', 'there is no such file.', shown(load_from, 200)
         )
@@ -39,7 +41,7 @@ def check_checkpoints(
         checkpoint = spec.spec.get('checkpoint')
         if isinstance(checkpoint, str) and '://' in checkpoint:
             _check_published(spec, findings)
-        elif _is_local(checkpoint):
+        elif isinstance(checkpoint, str):
             _check_local(spec, checkpoint, findings)
         elif checkpoint is not None:
             findings.error(
@@ -49,7 +51,7 @@ def check_checkpoints(
             )
 
 
-def _is_local(path: Any) -> bool:
+def is_local(path: Any) -> bool:
     return isinstance(path, str) and '://' not in path
 
 
@@ -166,7 +168,7 @@ def _summarise(path: str, changed: float) -> Summary:
         tuple(
             value.shape[0]
             for name, value in state.items()
-            if name.startswith('cls_head.') and getattr(value, 'ndim', 0)
+            if name.startswith('cls_head.') and getattr(value, 'ndim', None)
         ),
         any(name.startswith('student.') for name in state),
         config if isinstance(config, str) else None,

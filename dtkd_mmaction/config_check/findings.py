@@ -11,6 +11,11 @@ class Problem(NamedTuple):
         key (str): The config key, dotted.
         text (str): What was found, what was expected, what to do.
         warning (bool): Whether a run may start all the same.
+
+    Example:
+        >>> from dtkd_mmaction.config_check import Problem
+        >>> print(Problem('model.num_classes', '=1: it must be at least 2.'))
+        model.num_classes=1: it must be at least 2.
     """
 
     key: str

@@ -87,7 +87,7 @@ def _check_list(
         return None
     if not (
         issubclass(part, VideoDataset)
-        and part.load_data_list
+        and getattr(part, 'load_data_list', None)
         in (VideoDataset.load_data_list, CheckedVideoDataset.load_data_list)
     ):
         return None

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from mmaction.registry import MODELS
 
@@ -73,7 +73,9 @@ def check_loss(
         _try_out(part, options, key, findings)
 
 
-def _check_parts(part: type, parts: Any, key: str, findings: Findings) -> None:
+def _check_parts(
+    part: Callable, parts: Any, key: str, findings: Findings
+) -> None:
     """Checks options of single parts of a head (``parts=dict(noun=...)``)."""
     if not isinstance(parts, Mapping):
         return
@@ -96,7 +98,7 @@ def _check_parts(part: type, parts: Any, key: str, findings: Findings) -> None:
 
 
 def _try_out(
-    part: type, options: Mapping, key: str, findings: Findings
+    part: Callable, options: Mapping, key: str, findings: Findings
 ) -> None:
     """Builds a loss of this package with small shapes.
 
@@ -105,7 +107,7 @@ def _try_out(
     """
     if not getattr(part, '__module__', '').startswith(LOSS_PACKAGE):
         return
-    wanted = inspect.signature(part.__init__).parameters
+    wanted = inspect.signature(part).parameters
     shapes = {k: v for k, v in SHAPES.items() if k in wanted}
     try:
         part(**{**shapes, **options})

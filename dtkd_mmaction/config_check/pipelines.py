@@ -49,9 +49,9 @@ def clip_shape(pipeline: Any) -> ClipShape:
             size = pair(transform.get('crop_size', transform.get('size')))
             size = size and size[::-1]  # (width, height) in MMAction2
         elif name == 'Resize':
-            scale = transform.get('scale')
+            scale = pair(transform.get('scale'))
             fixed = transform.get('keep_ratio', True) is False
-            size = pair(scale)[::-1] if fixed and pair(scale) else None
+            size = scale[::-1] if fixed and scale else None
         elif name in RANDOM_SIZES:
             size = None
     return ClipShape(frames if isinstance(frames, int) else None, size)

@@ -198,7 +198,9 @@ def wanted_kind(hint: Any, value: Any) -> Optional[str]:
     origin = typing.get_origin(hint)
     if origin is Union:
         kinds = [wanted_kind(h, value) for h in typing.get_args(hint)]
-        return None if None in kinds else ' or '.join(dict.fromkeys(kinds))
+        wanted = [kind for kind in kinds if kind is not None]
+        fits = len(wanted) < len(kinds)
+        return None if fits else ' or '.join(dict.fromkeys(wanted))
     if hint is type(None):
         return None if value is None else 'None'
     if hint in KINDS:

@@ -195,7 +195,8 @@ def check_dataset(dataset: Mapping, key: str, findings: Findings) -> None:
     for i, problem in enumerate(findings.problems[known_before:]):
         name = problem.key[len(key) + 1 :]
         wanted = key_in_dataset(dataset, key, name)
-        if name in dataset and wanted not in (None, problem.key):
+        moved = name in dataset and wanted not in (None, problem.key)
+        if part is not None and moved:
             findings.problems[known_before + i] = problem._replace(
                 text=f': {part.__name__} wraps another data set, whose keys '
                 f'are one level down. Set {wanted}.'

@@ -38,7 +38,7 @@ def check_sampling(config: Mapping, findings: Findings) -> None:
     if not isinstance(loader, Mapping):
         return
     dataset, sampler = loader.get('dataset'), loader.get('sampler')
-    if not isinstance(dataset, Mapping) or not isinstance(sampler, Mapping):
+    if not isinstance(dataset, dict) or not isinstance(sampler, Mapping):
         return
     key = 'train_dataloader'
     loop = find_class(LOOPS, (config.get('train_cfg') or {}).get('type', ''))
@@ -103,7 +103,8 @@ def count_clips(dataset: Any, lists: List[ListOf]) -> Optional[int]:
             return inner * times if inner is not None else None
         if name == 'ConcatDataset':
             parts = [count(part) for part in config.get('datasets') or []]
-            return None if None in parts else sum(parts)
+            known = [part for part in parts if part is not None]
+            return sum(known) if len(known) == len(parts) else None
         return None
 
     return count(dataset)
@@ -180,11 +181,12 @@ def check_schedule(config: Mapping, findings: Findings) -> None:
     if not isinstance(epochs, int) or not isinstance(schedulers, list):
         return
     ends = [
-        s.get('end')
+        s['end']
         for s in schedulers
-        if isinstance(s, Mapping) and s.get('by_epoch', True)
+        if isinstance(s, Mapping)
+        and s.get('by_epoch', True)
+        and isinstance(s.get('end'), int)
     ]
-    ends = [end for end in ends if isinstance(end, int)]
     if not ends or max(ends) == epochs:
         return
     findings.warn(

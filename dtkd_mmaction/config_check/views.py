@@ -5,8 +5,9 @@ from typing import Any, List, Tuple
 
 from .checkpoints import stage_one
 from .findings import Findings, shown
-from .models import ModelOf, SpecOf, seen_clip
+from .models import ModelOf
 from .pipelines import ClipShape, clip_shape, size_text
+from .specs import SpecOf, seen_clip
 from .structure import inner_datasets
 
 # Test crops of the stock configs are up to this much larger than training
@@ -63,7 +64,7 @@ def _check_against_clip(
 ) -> None:
     seen = seen_clip(spec, clip)
     key = f'{spec.key}.view'
-    if clip.frames and seen.frames > clip.frames:
+    if clip.frames and seen.frames and seen.frames > clip.frames:
         findings.error(
             f'{key}.frames',
             f'the clips of train_pipeline have {clip.frames} frames. Set a '
@@ -71,8 +72,10 @@ def _check_against_clip(
             '(SampleFrames.clip_len in train_pipeline).',
             shown(seen.frames),
         )
-    if clip.size and (
-        seen.size[0] > clip.size[0] or seen.size[1] > clip.size[1]
+    if (
+        clip.size
+        and seen.size
+        and (seen.size[0] > clip.size[0] or seen.size[1] > clip.size[1])
     ):
         findings.warn(
             f'{key}.size',

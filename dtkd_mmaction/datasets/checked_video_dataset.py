@@ -49,6 +49,23 @@ class CheckedVideoDataset(VideoDataset):
         FileNotFoundError: If there is no annotation file.
         ValueError: If it contains no clip, a line is not ``path label``, or a
             label is out of range.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from mmaction.registry import DATASETS
+        >>> path = pathlib.Path(tempfile.mkdtemp(), 'train.txt')
+        >>> _ = path.write_text('jump.mp4 0')
+        >>> config = dict(
+        ...     type='CheckedVideoDataset', ann_file=str(path), pipeline=[]
+        ... )
+        >>> dataset = DATASETS.build(config)
+        >>> len(dataset), dataset.get_data_info(0)['label']
+        (1, 0)
+        >>> _ = path.write_text('jump.mp4')
+        >>> DATASETS.build(config)
+        Traceback (most recent call last):
+        ...
+        ValueError: train_dataloader: ann_file=...
     """
 
     def __init__(

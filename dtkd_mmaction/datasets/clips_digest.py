@@ -97,8 +97,11 @@ def clip_files(infos: Sequence[dict], root: str) -> List[str]:
         list[str]: Different paths relative to ``root``. Of each folder, as
             many frames as :data:`MAX_FRAMES` allows.
     """
-    templates = {clip_path(info): info.get('filename_tmpl') for info in infos}
-    templates.pop(None, None)
+    templates: Dict[str, Optional[str]] = {}
+    for info in infos:
+        path = clip_path(info)
+        if path is not None:
+            templates[path] = info.get('filename_tmpl')
     if not any('frame_dir' in info for info in infos):
         return list(templates)
     count = max(LEAST_FRAMES, MAX_FRAMES // len(templates))

@@ -36,6 +36,22 @@ class SegmentInit(DecordInit):
 
     Args:
         kwargs (dict): Arguments of ``DecordInit``.
+
+    Example:
+        >>> import tempfile
+        >>> import cv2
+        >>> import numpy as np
+        >>> from dtkd_mmaction.datasets import SegmentInit
+        >>> path = f'{tempfile.mkdtemp()}/kitchen.mp4'
+        >>> code = cv2.VideoWriter_fourcc(*'mp4v')
+        >>> writer = cv2.VideoWriter(path, code, 10, (32, 32))
+        >>> for _ in range(50):
+        ...     _ = writer.write(np.zeros((32, 32, 3), np.uint8))
+        >>> writer.release()
+        >>> sample = dict(filename=path, segment=(1.0, 3.0))
+        >>> found = SegmentInit().transform(sample)
+        >>> found['start_index'], found['total_frames']
+        (10, 20)
     """
 
     def transform(self, results: dict) -> dict:
@@ -91,6 +107,36 @@ class EpicKitchensDataset(CheckedVideoDataset):
             names is missing.
         ValueError: If the file lacks the official columns or has no row, a
             value is invalid, or the pipeline has no ``SegmentInit``.
+
+    Example:
+        >>> import csv, pathlib, tempfile
+        >>> from mmaction.registry import DATASETS
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> video = folder / 'P01' / 'videos' / 'P01_01.MP4'
+        >>> video.parent.mkdir(parents=True)
+        >>> video.touch()
+        >>> row = dict(
+        ...     narration_id='P01_01_0',
+        ...     participant_id='P01',
+        ...     video_id='P01_01',
+        ...     start_timestamp='00:00:01.50',
+        ...     stop_timestamp='00:00:03.00',
+        ...     verb_class=3,
+        ...     noun_class=7,
+        ... )
+        >>> with open(folder / 'train.csv', 'w', newline='') as file:
+        ...     csv.writer(file).writerows([row.keys(), row.values()])
+        >>> dataset = DATASETS.build(
+        ...     dict(
+        ...         type='EpicKitchensDataset',
+        ...         ann_file=str(folder / 'train.csv'),
+        ...         data_prefix=dict(video=str(folder)),
+        ...         pipeline=[dict(type='SegmentInit')],
+        ...     )
+        ... )
+        >>> info = dataset.get_data_info(0)
+        >>> info['segment'], info['label']
+        ((1.5, 3.0), [3, 7])
     """
 
     def __init__(self, *args, **kwargs) -> None:

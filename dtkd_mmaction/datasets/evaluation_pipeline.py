@@ -1,7 +1,7 @@
 """Fits a pipeline of MMAction2 to the clips that a student trains on."""
 
 import copy
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 SAMPLERS = ('SampleFrames', 'DenseSampleFrames', 'UniformSample')
 CROPS = ('CenterCrop', 'ThreeCrop', 'TenCrop')
@@ -112,7 +112,7 @@ def scaled(side: float, ratio: float) -> float:
 
 def replace_pipelines(
     dataset: dict,
-    view: Dict[str, object],
+    view: Dict[str, Any],
     one_view: bool,
 ) -> None:
     """Fits the pipelines of a data set config and of its wrappers in place."""

@@ -102,6 +102,25 @@ class KeyedViewDataset:
         TypeError: If it wraps something that is not a ``BaseDataset``, or if a
             sample is requested without a view.
         ValueError: For ``views`` below 1, or ``kept_in`` without it.
+
+    Example:
+        >>> import numpy as np
+        >>> from mmaction.structures import ActionDataSample
+        >>> from mmengine.dataset import BaseDataset
+        >>> from dtkd_mmaction.datasets import KeyedViewDataset
+        >>> class Noise(BaseDataset):
+        ...     def load_data_list(self):
+        ...         return [dict(), dict()]
+        ...     def prepare_data(self, index):
+        ...         return dict(
+        ...             inputs=np.random.rand(),
+        ...             data_samples=ActionDataSample(),
+        ...         )
+        >>> dataset = KeyedViewDataset(Noise())
+        >>> dataset[1, 0]['inputs'] == dataset[1, 0]['inputs']
+        True
+        >>> dataset[1, 0]['inputs'] == dataset[1, 1]['inputs']
+        False
     """
 
     def __init__(
@@ -242,6 +261,15 @@ class KeyedViewSampler(DefaultSampler):
 
     Raises:
         TypeError: For a data set that takes plain sample indices.
+
+    Example:
+        >>> from dtkd_mmaction.datasets import KeyedViewSampler
+        >>> sampler = KeyedViewSampler(range(3), shuffle=False)
+        >>> list(sampler)
+        [(0, 0), (1, 0), (2, 0)]
+        >>> sampler.set_epoch(1)
+        >>> list(sampler)
+        [(0, 1), (1, 1), (2, 1)]
     """
 
     def __init__(self, dataset: KeyedViewDataset, **kwargs) -> None:

@@ -126,7 +126,7 @@ def type_names(value: Any) -> Iterator[str]:
             yield from type_names(item)
 
 
-def find_class(name: str) -> Optional[type]:
+def find_class(name: str) -> Any:
     """Finds a registered class or function by its name, in any registry."""
     for registry in vars(mmaction.registry).values():
         if isinstance(registry, Registry):
@@ -151,5 +151,5 @@ def _short_name(name: str) -> str:
 
 def _own_options(cls: type) -> List[str]:
     """Options that a class has and its stock base class has not."""
-    parameters = inspect.signature(cls.__init__).parameters.values()
+    parameters = inspect.signature(cls).parameters.values()
     return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]

@@ -1,6 +1,6 @@
 """A distiller's checkpoint and config, reduced to the stock student's."""
 
-from typing import Dict, Optional
+from typing import Any, Dict, Optional
 
 from mmengine.config import Config
 
@@ -152,7 +152,7 @@ def exported_configs(config: Config) -> Dict[str, str]:
     }
 
 
-def distiller_class(config: Config) -> Optional[type]:
+def distiller_class(config: Config) -> Any:
     """Returns the distiller that a run's config names, or None."""
     name = to_literals((config.get('model') or {}).get('type'), 'model.type')
     cls = find_class(name) if name else None

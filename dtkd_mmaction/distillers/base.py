@@ -1,8 +1,7 @@
 """Base of all distillers: a student that learns, teachers that are frozen."""
 
-import functools
 import math
-from typing import Callable, Dict, Mapping, Optional, Set, Tuple, cast
+from typing import Dict, Mapping, Optional, Set, Tuple, cast
 
 import torch
 import torch.nn as nn
@@ -14,14 +13,15 @@ from ..losses.options import check_ranges
 from ..recognizers.class_parts import class_parts, is_multi_label
 from ..recognizers.clip_view import model_inputs
 from ..recognizers.data_samples import view_keys
-from ..recognizers.feature_tap import EXTRAS, OutputShapes, Recording
 from ..recognizers.label_loss import label_losses
 from ..recognizers.model_spec import load_weights
+from ..recognizers.recording import EXTRAS, OutputShapes, Recording
 from ..recognizers.tapped_recognizer import fit_tap
 from ..teachers.cache_fingerprint import describe_teacher
 from ..teachers.frozen_teacher import FrozenTeacher
 from ..teachers.teacher_cache import TeacherCache
-from .finite_losses import FiniteLosses, autocasts_to_float16
+from .autocast import autocasts_to_float16, without_autocast
+from .finite_losses import FiniteLosses
 from .gradient_limit import label_loss_at_chance, limit_gradients
 from .loss_set import LossSet, check_log_name
 from .shared_clip import SharedClipPreprocessor
@@ -33,21 +33,6 @@ from .teacher_checks import (
     short_name,
     warn_of_equal_weights,
 )
-
-
-def without_autocast(method: Callable) -> Callable:
-    """Decorates a method of a distiller that computes losses in float32.
-
-    Softmax, KL, quantiles and distances are not precise enough in the types
-    of mixed precision. The method's first argument is a ``Recording``.
-    """
-
-    @functools.wraps(method)
-    def wrapper(self, student, *args):
-        with torch.autocast(student.logits.device.type, enabled=False):
-            return method(self, student, *args)
-
-    return wrapper
 
 
 class BaseDistiller(BaseModel):
@@ -102,6 +87,31 @@ class BaseDistiller(BaseModel):
         measures_gradients (bool): Whether the gradients of the distillation
             terms are compared in this step although they are not limited.
             Set by ``LabelShareHook``.
+
+    Example:
+        >>> import torch
+        >>> from mmaction.registry import MODELS
+        >>> from mmaction.structures import ActionDataSample
+        >>> from dtkd_mmaction.distillers import BaseDistiller
+        >>> class Alone(BaseDistiller):
+        ...     def loss(self, inputs, data_samples):
+        ...         losses, recording = self.learn(inputs, data_samples)
+        ...         return losses
+        >>> # Any recognizer; 'mmaction::recognition/...py' names a stock one.
+        >>> small = dict(
+        ...     type='Recognizer3D',
+        ...     backbone=dict(type='X3D', gamma_b=2.25, gamma_d=0.2),
+        ...     cls_head=dict(type='X3DHead', in_channels=432, num_classes=4),
+        ...     data_preprocessor=dict(
+        ...         type='ActionDataPreprocessor', format_shape='NCTHW'
+        ...     ),
+        ... )
+        >>> spec = dict(cfg=small, view=dict(frames=4, size=32))
+        >>> distiller = Alone(spec, teachers={})
+        >>> clips = torch.randint(0, 256, (2, 1, 3, 4, 32, 32))
+        >>> samples = [ActionDataSample().set_gt_label(i) for i in range(2)]
+        >>> 'loss_cls' in distiller.loss(clips, samples)
+        True
     """
 
     def __init__(

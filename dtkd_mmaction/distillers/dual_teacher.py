@@ -12,8 +12,8 @@ from ..modules import StructureDiscrepancyBranch
 from ..modules.grid import common_grid
 from ..recognizers.class_parts import check_multi_label
 from ..recognizers.data_samples import labels_of, view_keys
-from ..recognizers.feature_tap import Recording
-from .base import without_autocast
+from ..recognizers.recording import Recording
+from .autocast import without_autocast
 from .several_teachers import SeveralTeachersDistiller
 
 TEACHERS = ('vit', 'cnn')
@@ -75,6 +75,34 @@ class DualTeacherDistiller(SeveralTeachersDistiller):
             no limit.
         **options: ``label_weight``, ``student_transform``, ``teacher_mode``,
             ``teacher_cache`` and ``num_classes`` of :class:`BaseDistiller`.
+
+    Example:
+        >>> import torch
+        >>> from mmaction.registry import MODELS
+        >>> from mmaction.structures import ActionDataSample
+        >>> # Any recognizer; 'mmaction::recognition/...py' names a stock one.
+        >>> small = dict(
+        ...     type='Recognizer3D',
+        ...     backbone=dict(type='X3D', gamma_b=2.25, gamma_d=0.2),
+        ...     cls_head=dict(type='X3DHead', in_channels=432, num_classes=4),
+        ...     data_preprocessor=dict(
+        ...         type='ActionDataPreprocessor', format_shape='NCTHW'
+        ...     ),
+        ... )
+        >>> view = dict(frames=4, size=32)
+        >>> distiller = MODELS.build(
+        ...     dict(
+        ...         type='DualTeacherDistiller',
+        ...         student=dict(cfg=small, view=view),
+        ...         vit_teacher=dict(cfg=small, checkpoint=None, view=view),
+        ...         cnn_teacher=dict(cfg=small, checkpoint=None, view=view),
+        ...     )
+        ... )
+        >>> clips = torch.randint(0, 256, (2, 1, 3, 4, 32, 32))
+        >>> samples = [ActionDataSample().set_gt_label(i) for i in range(2)]
+        >>> losses = distiller.loss(clips, samples)
+        >>> sorted(name for name in losses if 'loss' in name)
+        ['loss_cls', 'loss_rkd', 'loss_sd', 'loss_sr']
     """
 
     def __init__(

@@ -11,20 +11,6 @@ from torch import Tensor
 MAX_SKIPPED_STEPS = 25
 
 
-def autocasts_to_float16(device: torch.device) -> bool:
-    """Returns whether the code that runs now is under float16 autocast."""
-    if hasattr(torch, 'get_autocast_dtype'):
-        kind = device.type
-        return (
-            torch.is_autocast_enabled(kind)
-            and torch.get_autocast_dtype(kind) is torch.float16
-        )
-    return (  # PyTorch before 2.4
-        torch.is_autocast_enabled()
-        and torch.get_autocast_gpu_dtype() is torch.float16
-    )
-
-
 class FiniteLosses:
     """Checks the losses and monitors of each step.
 

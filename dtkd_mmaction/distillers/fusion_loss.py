@@ -13,7 +13,7 @@ from ..recognizers.class_parts import (
     check_multi_label,
     options_of_parts,
 )
-from ..recognizers.feature_tap import Recording
+from ..recognizers.recording import Recording
 from .loss_set import TapOf, argument_names, check_log_name, find_loss_class
 
 DEFAULT_TYPE = 'DATWLoss'
@@ -44,6 +44,29 @@ class FusionLoss(nn.ModuleList):
     Attributes:
         reads_features (bool): Whether the loss reads the models' embeddings
             and the teachers' classifiers besides their logits.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> import torch
+        >>> from dtkd_mmaction.distillers import FusionLoss
+        >>> from dtkd_mmaction.recognizers.class_parts import ClassPart
+        >>> head = [ClassPart('', index=0, start=0, count=4)]
+        >>> fusion = FusionLoss(
+        ...     dict(type='DATWLoss'),
+        ...     'model.loss_sr',
+        ...     'loss_sr',
+        ...     ['vit', 'cnn'],
+        ...     head,
+        ...     multi_label=False,
+        ...     tap_of=None,
+        ... )
+        >>> student, vit, cnn = (
+        ...     SimpleNamespace(logits=torch.randn(2, 4)) for _ in range(3)
+        ... )
+        >>> labels = torch.tensor([0, 3])
+        >>> losses = fusion(student, dict(vit=vit, cnn=cnn), labels)
+        >>> losses['loss_sr'].shape
+        torch.Size([])
     """
 
     def __init__(

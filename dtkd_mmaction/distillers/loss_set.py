@@ -31,7 +31,7 @@ from ..recognizers.class_parts import (
     options_of_parts,
 )
 from ..recognizers.data_samples import labelled_rows, sample_ids
-from ..recognizers.feature_tap import OutputShapes, Recording
+from ..recognizers.recording import OutputShapes, Recording
 
 OWNERS = ('student', 'teacher')
 # What `forward` may read with an owner before it (`student_logits`):
@@ -149,6 +149,16 @@ class LossSet(nn.Module):
         TypeError, ValueError: If a loss is no dict, has a name with "loss"
             in it, reads an unknown quantity, or names no teacher or an
             unknown one.
+
+    Example:
+        >>> from dtkd_mmaction.distillers import LossSet
+        >>> from dtkd_mmaction.recognizers.class_parts import ClassPart
+        >>> head = [ClassPart('', index=0, start=0, count=4)]
+        >>> losses = LossSet(
+        ...     dict(kd=dict(type='KDLoss')), ['big'], None, head, False
+        ... )
+        >>> losses.quantities_of('student'), losses.quantities_of('big')
+        ({'logits'}, {'logits'})
     """
 
     def __init__(

@@ -36,6 +36,35 @@ class MultiTeacherDistiller(SeveralTeachersDistiller):
             Defaults to 1.0; 0 is no limit.
         **options: ``label_weight``, ``student_transform``, ``teacher_mode``,
             ``teacher_cache`` and ``num_classes`` of :class:`BaseDistiller`.
+
+    Example:
+        >>> import torch
+        >>> from mmaction.registry import MODELS
+        >>> from mmaction.structures import ActionDataSample
+        >>> # Any recognizer; 'mmaction::recognition/...py' names a stock one.
+        >>> small = dict(
+        ...     type='Recognizer3D',
+        ...     backbone=dict(type='X3D', gamma_b=2.25, gamma_d=0.2),
+        ...     cls_head=dict(type='X3DHead', in_channels=432, num_classes=4),
+        ...     data_preprocessor=dict(
+        ...         type='ActionDataPreprocessor', format_shape='NCTHW'
+        ...     ),
+        ... )
+        >>> view = dict(frames=4, size=32)
+        >>> teacher = dict(cfg=small, checkpoint=None, view=view)
+        >>> distiller = MODELS.build(
+        ...     dict(
+        ...         type='MultiTeacherDistiller',
+        ...         student=dict(cfg=small, view=view),
+        ...         teachers=dict(one=teacher, two=teacher, three=teacher),
+        ...         fusion_loss=dict(type='EBKDLoss'),
+        ...     )
+        ... )
+        >>> clips = torch.randint(0, 256, (2, 1, 3, 4, 32, 32))
+        >>> samples = [ActionDataSample().set_gt_label(i) for i in range(2)]
+        >>> losses = distiller.loss(clips, samples)
+        >>> sorted(name for name in losses if 'loss' in name)
+        ['loss_cls', 'loss_fusion']
     """
 
     def __init__(

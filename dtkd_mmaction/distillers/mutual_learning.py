@@ -37,6 +37,33 @@ class MutualLearningDistiller(BaseDistiller):
         tau (float): Temperature of both softmaxes. Defaults to 1.0.
         num_classes (int, optional): Classes of both heads, if the named
             configs have others.
+
+    Example:
+        >>> import torch
+        >>> from mmaction.registry import MODELS
+        >>> from mmaction.structures import ActionDataSample
+        >>> # Any recognizer; 'mmaction::recognition/...py' names a stock one.
+        >>> small = dict(
+        ...     type='Recognizer3D',
+        ...     backbone=dict(type='X3D', gamma_b=2.25, gamma_d=0.2),
+        ...     cls_head=dict(type='X3DHead', in_channels=432, num_classes=4),
+        ...     data_preprocessor=dict(
+        ...         type='ActionDataPreprocessor', format_shape='NCTHW'
+        ...     ),
+        ... )
+        >>> view = dict(frames=4, size=32)
+        >>> distiller = MODELS.build(
+        ...     dict(
+        ...         type='MutualLearningDistiller',
+        ...         student=dict(cfg=small, view=view),
+        ...         peer=dict(cfg=small, view=view),
+        ...     )
+        ... )
+        >>> clips = torch.randint(0, 256, (2, 1, 3, 4, 32, 32))
+        >>> samples = [ActionDataSample().set_gt_label(i) for i in range(2)]
+        >>> losses = distiller.loss(clips, samples)
+        >>> sorted(name for name in losses if 'loss' in name)
+        ['loss_cls', 'loss_dml', 'peer/loss_cls', 'peer/loss_dml']
     """
 
     def __init__(

@@ -4,8 +4,9 @@ from typing import Dict, Optional, Sequence
 
 from torch import Tensor
 
-from ..recognizers.feature_tap import OutputShapes, Recording
-from .base import BaseDistiller, without_autocast
+from ..recognizers.recording import OutputShapes, Recording
+from .autocast import without_autocast
+from .base import BaseDistiller
 from .fusion_loss import FusionLoss
 from .teacher_trust import TeacherTrust
 

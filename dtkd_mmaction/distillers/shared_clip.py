@@ -20,6 +20,18 @@ class SharedClipPreprocessor(BaseDataPreprocessor):
     Args:
         blending (dict or callable, optional): Mixup/CutMix of MMAction2,
             applied to the raw clips of a training batch. Defaults to None.
+
+    Example:
+        >>> import torch
+        >>> from mmaction.structures import ActionDataSample
+        >>> from dtkd_mmaction.distillers import SharedClipPreprocessor
+        >>> clips = [torch.zeros(16, 3, 32, 32, dtype=torch.uint8)] * 2
+        >>> samples = [ActionDataSample().set_gt_label(i) for i in range(2)]
+        >>> batch = SharedClipPreprocessor()(
+        ...     dict(inputs=clips, data_samples=samples)
+        ... )
+        >>> batch['inputs'].shape, batch['inputs'].dtype
+        (torch.Size([2, 1, 3, 16, 32, 32]), torch.uint8)
     """
 
     def __init__(

@@ -37,6 +37,34 @@ class SimKDDistiller(BaseDistiller):
         loss_weight (float): Defaults to 1.0.
         num_classes (int, optional): Classes of both heads, if the named
             configs have others.
+
+    Example:
+        >>> import torch
+        >>> from mmaction.registry import MODELS
+        >>> from mmaction.structures import ActionDataSample
+        >>> # Any recognizer; 'mmaction::recognition/...py' names a stock one.
+        >>> small = dict(
+        ...     type='Recognizer3D',
+        ...     backbone=dict(type='X3D', gamma_b=2.25, gamma_d=0.2),
+        ...     cls_head=dict(type='X3DHead', in_channels=432, num_classes=4),
+        ...     data_preprocessor=dict(
+        ...         type='ActionDataPreprocessor', format_shape='NCTHW'
+        ...     ),
+        ... )
+        >>> view = dict(frames=4, size=32)
+        >>> distiller = MODELS.build(
+        ...     dict(
+        ...         type='SimKDDistiller',
+        ...         student=dict(cfg=small, view=view),
+        ...         teacher=dict(cfg=small, checkpoint=None, view=view),
+        ...     )
+        ... )
+        >>> clips = torch.randint(0, 256, (2, 1, 3, 4, 32, 32))
+        >>> samples = [ActionDataSample().set_gt_label(i) for i in range(2)]
+        >>> sorted(distiller.loss(clips, samples))
+        ['loss_simkd']
+        >>> type(distiller.student.cls_head).__name__
+        'SimKDHead'
     """
 
     def __init__(

@@ -22,6 +22,34 @@ class SingleTeacherDistiller(BaseDistiller):
         **options: ``label_weight``, ``student_transform``, ``teacher_mode``,
             ``teacher_cache``, ``num_classes`` and ``max_gradient_ratio`` of
             :class:`BaseDistiller`.
+
+    Example:
+        >>> import torch
+        >>> from mmaction.registry import MODELS
+        >>> from mmaction.structures import ActionDataSample
+        >>> # Any recognizer; 'mmaction::recognition/...py' names a stock one.
+        >>> small = dict(
+        ...     type='Recognizer3D',
+        ...     backbone=dict(type='X3D', gamma_b=2.25, gamma_d=0.2),
+        ...     cls_head=dict(type='X3DHead', in_channels=432, num_classes=4),
+        ...     data_preprocessor=dict(
+        ...         type='ActionDataPreprocessor', format_shape='NCTHW'
+        ...     ),
+        ... )
+        >>> view = dict(frames=4, size=32)
+        >>> distiller = MODELS.build(
+        ...     dict(
+        ...         type='SingleTeacherDistiller',
+        ...         student=dict(cfg=small, view=view),
+        ...         teacher=dict(cfg=small, checkpoint=None, view=view),
+        ...         losses=dict(kd=dict(type='KDLoss', tau=4.0)),
+        ...     )
+        ... )
+        >>> clips = torch.randint(0, 256, (2, 1, 3, 4, 32, 32))
+        >>> samples = [ActionDataSample().set_gt_label(i) for i in range(2)]
+        >>> losses = distiller.loss(clips, samples)
+        >>> sorted(name for name in losses if 'loss' in name)
+        ['loss_cls', 'loss_kd']
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from mmengine import dist
 from torch import Tensor
 
 from ..recognizers.class_parts import ClassPart
-from ..recognizers.feature_tap import Recording
+from ..recognizers.recording import Recording
 
 
 def accuracy_above_chance(

@@ -3,7 +3,7 @@
 import os.path as osp
 import re
 from pathlib import Path
-from typing import Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Union
 
 from mmaction.registry import HOOKS
 from mmengine.dist import broadcast_object_list, is_main_process
@@ -67,7 +67,20 @@ class AtomicCheckpointHook(CheckpointHook):
         backend_args (dict, optional): As in ``CheckpointHook``. Defaults to
             local files written atomically.
         **kwargs: Arguments of ``CheckpointHook``.
+
+    Example:
+        >>> from mmaction.registry import HOOKS
+        >>> hook = HOOKS.build(
+        ...     dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=2)
+        ... )
+        >>> hook.backend_args
+        {'backend': 'atomic_local'}
     """
+
+    # Attributes of CheckpointHook.
+    best_ckpt_path: Optional[str]
+    best_ckpt_path_dict: Dict[str, Optional[str]]
+    file_backend: Any
 
     def __init__(
         self, *args, backend_args: Optional[dict] = None, **kwargs
@@ -110,7 +123,7 @@ class AtomicCheckpointHook(CheckpointHook):
             self._locks.pop().release()
 
     def _lock(self, folder: str, key: str) -> None:
-        problem = [None]
+        problem: List[Optional[str]] = [None]
         if is_main_process():
             lock = FolderLock(folder)
             if lock.take(LOCK_SECONDS):

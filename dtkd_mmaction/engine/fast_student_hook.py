@@ -42,6 +42,24 @@ class FastStudentHook(Hook):
 
     Raises:
         ValueError: For an unknown layout.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> import torch
+        >>> from mmaction.registry import HOOKS
+        >>> from mmengine.logging import MessageHub
+        >>> hook = HOOKS.build(
+        ...     dict(type='FastStudentHook', layout='channels_last')
+        ... )
+        >>> runner = SimpleNamespace(
+        ...     model=torch.nn.Conv3d(8, 8, 3),
+        ...     message_hub=MessageHub.get_instance('example'),
+        ... )
+        >>> hook.before_train(runner)
+        >>> runner.model.weight.is_contiguous(
+        ...     memory_format=torch.channels_last_3d
+        ... )
+        True
     """
 
     def __init__(self, layout: str = 'auto', compile: bool = False) -> None:

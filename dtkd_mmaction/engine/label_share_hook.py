@@ -15,7 +15,9 @@ PREFIX = 'gradient/'
 MEASUREMENTS = 5
 
 
-def label_share(ratios: Dict[str, float], max_ratio: float = 0) -> float:
+def label_share(
+    ratios: Dict[str, float], max_ratio: Optional[float] = 0
+) -> float:
     """Share of the label loss in the sum of all gradient norms.
 
     Args:
@@ -97,7 +99,7 @@ class LabelShareHook(Hook):
             return
         if max(self._shares) < self.min_share:
             self._warned = True
-            largest = max(ratios, key=ratios.get)
+            largest = max(ratios, key=lambda name: ratios[name])
             runner.logger.warning(
                 f'The label loss is drowned: {100 * max(self._shares):.1f} % '
                 "of the gradient at the student's features at most, in the "

@@ -1,12 +1,14 @@
 """Compares the memory banks of losses with the training set."""
 
+from typing import Any
+
 import torch.nn as nn
 from mmengine.model import is_model_wrapper
 
 from ..distillers import BaseDistiller
 
 
-def check_memory_banks(model: nn.Module, dataset: object) -> None:
+def check_memory_banks(model: nn.Module, dataset: Any) -> None:
     """Checks that losses with one row per clip know the number of clips.
 
     Rows that no clip fills stay random and would serve as negatives, as in

@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from typing import Iterator, List, Optional, Sequence, Union
+from typing import Any, Iterator, List, Optional, Union
 
 import torch
 from mmaction.registry import LOOPS
@@ -71,6 +71,24 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             are scaled so that the schedule ends with the training
             (``schedule_length.py``). Defaults to False.
         **kwargs: Arguments of ``EpochBasedTrainLoop``.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from mmaction.registry import LOOPS
+        >>> from torch.utils.data import DataLoader
+        >>> cosine = dict(type='CosineAnnealingLR', T_max=50, end=50)
+        >>> runner = SimpleNamespace(seed=0, param_schedulers=[cosine])
+        >>> loop = LOOPS.build(
+        ...     dict(
+        ...         type='ResumableTrainLoop',
+        ...         runner=runner,
+        ...         dataloader=DataLoader(range(8), batch_size=2),
+        ...         max_epochs=10,
+        ...         stretch_schedule=True,
+        ...     )
+        ... )
+        >>> loop.max_iters, runner.param_schedulers[0]['T_max']
+        (40, 10)
     """
 
     def __init__(
@@ -178,7 +196,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
             yield batch
             batch = following
 
-    def run_iter(self, idx: int, data_batch: Sequence[dict]) -> None:
+    def run_iter(self, idx: int, data_batch: Any) -> None:
         """Trains on one batch, after seeding the random generators."""
         seed_generators([self.runner.seed, self._iter, get_rank()])
         torch.manual_seed(torch.initial_seed())  # accelerators as well

@@ -3,7 +3,7 @@
 import os
 import os.path as osp
 import zipfile
-from typing import Dict, Optional, Set
+from typing import Any, Dict, Set
 
 from mmaction.registry import HOOKS
 from mmengine.dist import master_only
@@ -40,6 +40,12 @@ class StudentExportHook(Hook):
 
     The student's config is read when training starts, and is stored in every
     checkpoint. Later changes of its file have no effect on the run.
+
+    Example:
+        >>> from mmaction.registry import HOOKS
+        >>> hook = HOOKS.build(dict(type='StudentExportHook'))
+        >>> hook.priority  # after CheckpointHook
+        'LOWEST'
     """
 
     priority = 'LOWEST'  # after CheckpointHook
@@ -47,7 +53,7 @@ class StudentExportHook(Hook):
     def __init__(self) -> None:
         self._written: Dict[str, int] = {}
         self._config_written = False
-        self._checkpoints: Optional[CheckpointHook] = None
+        self._checkpoints: Any = None  # the run's CheckpointHook
         self._configs: Dict[str, str] = {}
         self._loaded_configs: Dict[str, str] = {}
 

@@ -23,6 +23,14 @@ class TeacherCacheHook(Hook):
     The teachers are compared when the model is built. This hook compares the
     clips, their pipeline and views, and the outputs that the losses read. It
     does nothing in a run without a cache.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> import torch
+        >>> from mmaction.registry import HOOKS
+        >>> hook = HOOKS.build(dict(type='TeacherCacheHook'))
+        >>> runner = SimpleNamespace(model=torch.nn.Identity())
+        >>> hook.before_train(runner)  # there is no cache to compare
     """
 
     def before_train(self, runner) -> None:

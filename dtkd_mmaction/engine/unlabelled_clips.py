@@ -1,5 +1,7 @@
 """Checks a training list that contains unlabelled clips."""
 
+from typing import Any
+
 import torch.nn as nn
 from mmengine.model import is_model_wrapper
 
@@ -7,7 +9,7 @@ from ..datasets.annotation_list import UNLABELLED
 from ..distillers import BaseDistiller
 
 
-def count_unlabelled(dataset: object) -> int:
+def count_unlabelled(dataset: Any) -> int:
     """Returns how many clips of a data set have the label -1.
 
     Args:
@@ -26,7 +28,7 @@ def count_unlabelled(dataset: object) -> int:
     )
 
 
-def allow_unlabelled_clips(model: nn.Module, dataset: object) -> None:
+def allow_unlabelled_clips(model: nn.Module, dataset: Any) -> None:
     """Tells a distiller that some clips have no label, before training.
 
     Args:

@@ -24,6 +24,21 @@ class VerbNounMetric(BaseMetric):
     Args:
         class_counts (Sequence[int]): Numbers of verbs V and of nouns N.
         kwargs (dict): Arguments of ``BaseMetric``.
+
+    Example:
+        >>> import torch
+        >>> from mmaction.registry import METRICS
+        >>> metric = METRICS.build(
+        ...     dict(type='VerbNounMetric', class_counts=(2, 3))
+        ... )
+        >>> sample = dict(
+        ...     pred_score=torch.tensor([0.9, 0.1, 0.2, 0.5, 0.3]),
+        ...     gt_label=torch.tensor([0, 2]),
+        ... )
+        >>> metric.process(None, [sample])
+        >>> accuracies = metric.evaluate(size=1)
+        >>> accuracies['verb/top1'], accuracies['noun/top1']
+        (1.0, 0.0)
     """
 
     # Not None, which causes a warning of MMEngine; the names need no prefix.

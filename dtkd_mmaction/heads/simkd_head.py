@@ -65,6 +65,25 @@ class SimKDHead(BaseHead):
         loss_cls (dict, optional): Defaults to cross entropy; not used by
             SimKD's training.
         kwargs (dict): Arguments of :class:`BaseHead`.
+
+    Example:
+        >>> import torch
+        >>> from mmaction.registry import MODELS
+        >>> head = MODELS.build(
+        ...     dict(
+        ...         type='SimKDHead',
+        ...         num_classes=4,
+        ...         in_channels=8,
+        ...         teacher_head=dict(
+        ...             type='I3DHead', in_channels=16, num_classes=4
+        ...         ),
+        ...         form='map',
+        ...         widths=[16],
+        ...         signed=False,
+        ...     )
+        ... )
+        >>> head(torch.randn(2, 8, 4, 7, 7)).shape
+        torch.Size([2, 4])
     """
 
     def __init__(

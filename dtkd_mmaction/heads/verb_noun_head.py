@@ -35,6 +35,19 @@ class VerbNounHead(BaseHead):
     Raises:
         ValueError: If ``num_classes`` is no pair, or is given to the stock
             head as well.
+
+    Example:
+        >>> import torch
+        >>> from mmaction.registry import MODELS
+        >>> head = MODELS.build(
+        ...     dict(
+        ...         type='VerbNounHead',
+        ...         head=dict(type='I3DHead', in_channels=16),
+        ...         num_classes=(97, 300),
+        ...     )
+        ... )
+        >>> head(torch.randn(2, 16, 4, 7, 7)).shape
+        torch.Size([2, 397])
     """
 
     def __init__(self, head: dict, num_classes: Sequence[int]) -> None:

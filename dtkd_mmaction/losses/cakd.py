@@ -11,7 +11,7 @@ values onto a coarser grid than its queries, other blocks hide them in one
 fused call, and a CNN teacher has none.
 """
 
-from typing import Dict, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import torch
 import torch.nn as nn
@@ -153,7 +153,7 @@ class GroupwiseLinear(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        grid: Tuple[int, int, int],
+        grid: Tuple[int, ...],
         neighbourhood: Tuple[int, int, int],
         dropout: float,
     ) -> None:
@@ -174,7 +174,7 @@ class GroupwiseLinear(nn.Module):
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """Maps (B, C_in) and a grid to (B, C_out) on the same grid."""
-        padding = []
+        padding: List[int] = []
         for length, block, blocks in zip(
             self.grid, self.neighbourhood, self.blocks
         ):

@@ -2,7 +2,7 @@
 
 import math
 from numbers import Integral, Real
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 
 class Range(NamedTuple):
@@ -35,6 +35,7 @@ class Range(NamedTuple):
         # True is an integer in Python, and never a weight.
         if isinstance(value, bool) or not isinstance(value, kind):
             return False
+        value = float(value)
         if not math.isfinite(value) or value > self.high:
             return False
         return value > self.low if self.above else value >= self.low
@@ -83,7 +84,7 @@ def option_range(option: str) -> Optional[Range]:
     return WEIGHT if option.endswith('_weight') else RANGES.get(option)
 
 
-def options_out_of_range(options: Dict[str, Any]) -> Dict[str, Range]:
+def options_out_of_range(options: Mapping[str, Any]) -> Dict[str, Range]:
     """Returns the options whose values are out of range, with the range.
 
     Args:

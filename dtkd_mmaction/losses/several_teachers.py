@@ -124,6 +124,20 @@ class SeveralTeachersLoss(nn.Module):
         NAME (str): Prefix of its monitors.
         monitors (dict): After a call, ``<NAME>/<teacher>``: the mean weight
             of each teacher over the batch.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.losses import SeveralTeachersLoss
+        >>> class FirstTeacherLoss(SeveralTeachersLoss):
+        ...     NAME = 'first'
+        ...     def weigh(self, student_logits, teacher_logits, labels):
+        ...         return torch.tensor([[1.0, 0.0]] * len(student_logits))
+        >>> student, one, two = (torch.randn(4, 5) for _ in range(3))
+        >>> loss = FirstTeacherLoss()
+        >>> loss(student, dict(one=one, two=two)).shape
+        torch.Size([])
+        >>> float(loss.monitors['first/two'])
+        0.0
     """
 
     NAME = ''

@@ -8,12 +8,12 @@ from torch import Tensor
 GRIDS = ('min', 'student', 'vit')
 
 
-def resize_grid(feature_map: Tensor, grid: Tuple[int, int, int]) -> Tensor:
+def resize_grid(feature_map: Tensor, grid: Sequence[int]) -> Tensor:
     """Resizes a map: averages to shrink, interpolates to grow.
 
     Args:
         feature_map (Tensor): (B, C, T, H, W).
-        grid (tuple[int, int, int]): Wanted (T, H, W).
+        grid (Sequence[int]): Wanted (T, H, W).
 
     Returns:
         Tensor: (B, C) and the grid.
@@ -30,12 +30,12 @@ def resize_grid(feature_map: Tensor, grid: Tuple[int, int, int]) -> Tensor:
 
 
 def common_grid(
-    grids: Sequence[Tuple[int, int, int]], grid: str = 'min'
-) -> Tuple[int, int, int]:
+    grids: Sequence[Sequence[int]], grid: str = 'min'
+) -> Tuple[int, ...]:
     """Returns the grid on which maps are compared.
 
     Args:
-        grids (Sequence[tuple[int, int, int]]): (T, H, W) of the student's
+        grids (Sequence[Sequence[int]]): (T, H, W) of the student's
             map, then of the ViT teacher's, then of others.
         grid (str): ``'min'``: the element-wise minimum of all;
             ``'student'`` or ``'vit'``: that of this map.

@@ -100,8 +100,9 @@ class TeacherProjections(nn.Module):
         self.mode = mode
         self.norm = norm
         self.seed = seed
+        channels = channels or {}
         if self.needs_channels(mode, norm):
-            missing = {'student', 'vit', 'cnn'} - set(channels or {})
+            missing = {'student', 'vit', 'cnn'} - set(channels)
             if missing:
                 raise ValueError(
                     f'phi={mode!r} with feat_norm={norm!r} has something to '
@@ -124,7 +125,7 @@ class TeacherProjections(nn.Module):
         self._frozen: Dict[Tuple, Tensor] = {}
 
     @staticmethod
-    def needs_channels(mode: str, norm: str) -> bool:
+    def needs_channels(mode: Optional[str], norm: Optional[str]) -> bool:
         """Returns whether the teachers' widths must be known beforehand."""
         return mode in TRAINABLE or norm == 'running_std'
 

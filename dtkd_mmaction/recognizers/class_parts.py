@@ -1,12 +1,14 @@
 """Heads with several parts, such as verb and noun."""
 
-from typing import List, NamedTuple, Sequence
+from dataclasses import dataclass
+from typing import List, Sequence
 
 import torch.nn as nn
 from torch import Tensor
 
 
-class ClassPart(NamedTuple):
+@dataclass(frozen=True)
+class ClassPart:
     """One part of a head: a range of logits and a column of the labels.
 
     Attributes:

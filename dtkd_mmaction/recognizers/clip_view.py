@@ -20,6 +20,13 @@ class ClipView:
         fold_frames (bool): Whether the model is a 2-D recognizer, which
             takes its frames as (B, T, 3, H, W). Defaults to False.
         key (str): Config key of the model, for messages.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.distillers import ClipView
+        >>> clips = torch.zeros(2, 1, 3, 16, 224, 224)
+        >>> ClipView(frames=8, size=160)(clips).shape
+        torch.Size([2, 1, 3, 8, 160, 160])
     """
 
     def __init__(

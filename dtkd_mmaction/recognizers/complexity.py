@@ -1,11 +1,12 @@
-"""Parameters and multiply-adds of a stock model, as MMEngine counts them."""
+"""What a model costs: parameters, multiply-adds, memory for backward."""
 
 import math
-from typing import Any, List, NamedTuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 import torch
 from mmengine.analysis import FlopAnalyzer
 from mmengine.config import Config
+from torch import Tensor
 
 from .model_spec import build_recognizer, forget_pretraining
 
@@ -38,7 +39,7 @@ def measure_complexity(config: Config, frames: int, size: int) -> Complexity:
     forget_pretraining(config.model)
     model = build_recognizer(config, 'model').eval()
     model.forward = lambda x: model.extract_feat(x, stage='head')[0]
-    shape = (1, 3, frames, size, size)
+    shape: Tuple[int, ...] = (1, 3, frames, size, size)
     if config.model.type == 'Recognizer2D':
         shape = (frames, 3, size, size)
     analyzer = FlopAnalyzer(model, torch.zeros(1, *shape))
@@ -47,6 +48,25 @@ def measure_complexity(config: Config, frames: int, size: int) -> Complexity:
     with torch.no_grad():
         macs = int(analyzer.total())
     return Complexity(sum(p.numel() for p in model.parameters()), macs)
+
+
+def bytes_for_backward(forward: Callable[[], Any]) -> int:
+    """Returns the bytes that autograd keeps for the backward pass.
+
+    Args:
+        forward (callable): Runs a forward pass. Its parameters count, too,
+            where the pass keeps them.
+    """
+    kept: Dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage  # alive: no address comes twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        forward()
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def attention(inputs: List[Any], outputs: List[Any]) -> int:

@@ -3,187 +3,26 @@
 import difflib
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import (
-    Any,
-    Collection,
-    Dict,
-    Iterator,
-    List,
-    NamedTuple,
-    Optional,
-    Protocol,
-    Tuple,
-)
+from typing import Any, Collection, Dict, Iterator, List, NoReturn, Optional
 
 import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 from torch import Tensor
 
-from .grid_layout import (
-    TOKEN_LAYOUTS,
-    ClipShape,
-    PatchEmbedding,
-    as_embedding,
-    as_grid,
+from .grid_layout import TOKEN_LAYOUTS, ClipShape, PatchEmbedding, as_grid
+from .module_grids import (
+    ModuleOutput,
+    block_names,
+    default_stages,
+    describe,
+    find_stem,
+    names_with_grid,
 )
+from .recording import EXTRAS, Recording, clone, tensors_in
 
-# Where backbones keep their list of blocks.
-BLOCK_LISTS = (
-    'blocks',
-    'layers',
-    'transformer.resblocks',
-    'transformer_layers.layers',
-)
-# Stages of a model whose blocks all have one grid, as a plain ViT's.
-PLAIN_STAGES = 4
-# What a tap can record besides the last map.
-EXTRAS = ('maps', 'stem', 'clip')
 # Attributes of modules that switch gradient checkpointing on.
 CHECKPOINTING = ('with_cp', 'use_checkpoint', 'grad_checkpointing')
-
-
-class ModuleOutput(NamedTuple):
-    """Form of one module's output in the dry run."""
-
-    text: str
-    grid_shape: Optional[Tuple[int, ...]]
-
-
-class OutputShapes(Protocol):
-    """Shapes of a model's outputs, of a tap or from a teacher cache."""
-
-    @property
-    def shapes(self) -> Dict[str, Any]:
-        """Quantity -> (C, T, H, W), see :class:`FeatureTap`."""
-
-    @property
-    def embedding_width(self) -> int:
-        """D of the embedding."""
-
-    @property
-    def num_classes(self) -> int:
-        """Width of the logits."""
-
-
-@dataclass
-class Recording:
-    """Outputs that a tap recorded in one forward pass.
-
-    Maps are converted to grids at their first use and kept, so losses that
-    read the same map share one tensor.
-
-    Attributes:
-        tap (FeatureTap): The tap that made the recording.
-        shape (ClipShape): Shape of the model's input.
-        logits (Tensor): (B, N), before softmax and averaging of clips.
-        head_input: Input of the head, in the model's own form.
-        outputs (dict): Module name -> its output, in the model's own form.
-        versions (dict): Module name -> version counters of its output.
-        model_input (Tensor, optional): The normalised clip, if recorded.
-    """
-
-    tap: 'FeatureTap'
-    shape: ClipShape
-    logits: Tensor = None  # filled in the forward pass
-    head_input: Any = None
-    outputs: Dict[str, Any] = field(default_factory=dict)
-    versions: Dict[str, List[int]] = field(default_factory=dict)
-    model_input: Optional[Tensor] = None
-    _grids: Dict[str, Tensor] = field(default_factory=dict, repr=False)
-
-    def tensors(self) -> List[Tensor]:
-        """Returns every recorded tensor."""
-        parts = [self.logits, self.head_input, self.model_input]
-        return tensors_in([*parts, *self.outputs.values()])
-
-    def overwritten(self) -> set:
-        """Returns the modules whose output was modified in place since."""
-        return {
-            name
-            for name, output in self.outputs.items()
-            if self.versions[name] != [t._version for t in tensors_in(output)]
-        }
-
-    def grid_of(self, name: str) -> Tensor:
-        """Returns the output of a recorded module as (B, C, T, H, W)."""
-        if name in self._grids:
-            return self._grids[name]
-        grid = as_grid(
-            self.outputs[name],
-            self.shape,
-            self.tap.token_layout,
-            self.tap.patches,
-        )
-        if grid is None:
-            raise RuntimeError(
-                f'{self.tap.key}: {name!r} gave no grid for clips of '
-                f'{tuple(self.shape)}.'
-            )
-        self._grids[name] = grid
-        return grid
-
-    def check_gradient(self, quantities: Collection[str]) -> None:
-        """Checks that the losses can train the model through its maps.
-
-        Args:
-            quantities (Collection[str]): Names of maps that losses read:
-                ``'map'``, ``'maps'``, ``'stem'``.
-
-        Raises:
-            ValueError: If a map carries no gradient although layers up to it
-                are trained, as inside gradient checkpointing.
-        """
-        names = {
-            'map': [self.tap.module_name],
-            'maps': self.tap.stage_names,
-            'stem': [self.tap.stem_name],
-        }
-        for quantity in sorted(names.keys() & set(quantities)):
-            for name in names[quantity]:
-                tensors = tensors_in(self.outputs[name])
-                carries = any(tensor.requires_grad for tensor in tensors)
-                if not carries and self.tap.trains_before(name):
-                    raise ValueError(
-                        f'{self.tap.key}: the losses read the output of '
-                        f'{name!r} ({quantity}), which carries no gradient, '
-                        'so they would not train this model. '
-                        f'{self.tap.checkpointing_hint()}'
-                    )
-
-    @property
-    def tapped(self) -> List[Tensor]:
-        """The tapped module's output tensors, in the model's own form."""
-        return tensors_in(self.outputs[self.tap.module_name])
-
-    @property
-    def map(self) -> Tensor:
-        """The tapped feature map, (B, C, T, H, W)."""
-        return self.grid_of(self.tap.module_name)
-
-    @property
-    def maps(self) -> List[Tensor]:
-        """Maps of the stages, shallow to deep, each (B, C, T, H, W)."""
-        return [self.grid_of(name) for name in self.tap.stage_names]
-
-    @property
-    def stem(self) -> Tensor:
-        """Raw output of the first convolution, (B, C, T, H, W)."""
-        return self.grid_of(self.tap.stem_name)
-
-    @property
-    def clip(self) -> Tensor:
-        """The model's normalised input, (B, 3, T, H, W)."""
-        if self.model_input.ndim == 5:  # (B, T, 3, H, W)
-            return self.model_input.transpose(1, 2)
-        return self.model_input[:, 0]
-
-    @cached_property
-    def embedding(self) -> Tensor:
-        """The vector that the classifier reads, (B, D)."""
-        return as_embedding(self.head_input, self.shape.batch)
 
 
 class FeatureTap:
@@ -215,6 +54,28 @@ class FeatureTap:
     Raises:
         ValueError: If there is no such module or it gives no grid; the
             message lists modules that do.
+
+    Example:
+        >>> import torch
+        >>> from mmaction.registry import MODELS
+        >>> from dtkd_mmaction.distillers import FeatureTap
+        >>> small = dict(
+        ...     type='Recognizer3D',
+        ...     backbone=dict(type='X3D', gamma_b=2.25, gamma_d=0.2),
+        ...     cls_head=dict(type='X3DHead', in_channels=432, num_classes=4),
+        ...     data_preprocessor=dict(
+        ...         type='ActionDataPreprocessor', format_shape='NCTHW'
+        ...     ),
+        ... )
+        >>> recognizer = MODELS.build(small)
+        >>> clips = torch.randn(2, 1, 3, 4, 32, 32)
+        >>> tap = FeatureTap(recognizer, clips)
+        >>> tap.module_name, tap.shapes['map']
+        ('backbone', (432, 4, 1, 1))
+        >>> with tap.record(clips) as recording:
+        ...     tap.forward_once(clips)
+        >>> tuple(recording.map.shape), tuple(recording.logits.shape)
+        ((2, 432, 4, 1, 1), (2, 4))
     """
 
     def __init__(
@@ -388,7 +249,7 @@ class FeatureTap:
                 grid = as_grid(output, shape, self.token_layout, self.patches)
                 outputs[name] = ModuleOutput(
                     describe(output),
-                    None if grid is None else tuple(grid.shape[1:]),
+                    () if grid is None else tuple(grid.shape[1:]),
                 )
 
             return on_module
@@ -451,7 +312,7 @@ class FeatureTap:
         self, option: str, module: str, outputs: Dict[str, ModuleOutput]
     ) -> str:
         """Returns the name if the module runs and gives a grid."""
-        if module in outputs and outputs[module].grid_shape is not None:
+        if module in outputs and outputs[module].grid_shape:
             return module
         problem = (
             f'gives {outputs[module].text}, which is no grid'
@@ -462,7 +323,7 @@ class FeatureTap:
 
     def _refuse(
         self, problem: str, module: str, outputs: Dict[str, ModuleOutput]
-    ) -> None:
+    ) -> NoReturn:
         with_grid = names_with_grid(outputs)
         near = difflib.get_close_matches(module, with_grid, n=6, cutoff=0.3)
         near = near or with_grid[-6:]
@@ -474,121 +335,3 @@ class FeatureTap:
             f'{self.key}.{problem}. Modules of this model that give a '
             f'grid:\n{listing or "  none"}'
         )
-
-
-def names_with_grid(outputs: Dict[str, ModuleOutput]) -> List[str]:
-    """Returns the backbone's modules that give a grid, in order."""
-    return [
-        name
-        for name, output in outputs.items()
-        if output.grid_shape is not None and name.startswith('backbone')
-    ]
-
-
-def block_names(backbone: nn.Module) -> List[str]:
-    """Returns the names in a backbone's list of blocks, if it has one."""
-    for path in BLOCK_LISTS:
-        try:
-            blocks = backbone.get_submodule(path)
-        except AttributeError:
-            continue
-        if isinstance(blocks, (nn.ModuleList, nn.Sequential)):
-            return [f'backbone.{path}.{i}' for i in range(len(blocks))]
-    return []
-
-
-def default_stages(
-    backbone: nn.Module, outputs: Dict[str, ModuleOutput]
-) -> List[str]:
-    """Returns the names of a backbone's stage outputs, shallow to deep.
-
-    Only modules with children count, so a stage is taken after its last
-    activation and before a final LayerNorm, which gives every token the same
-    energy.
-    """
-    order = names_with_grid(outputs)
-    names = [name for name in block_names(backbone) if name in order]
-    names = names or sequence_with_grid(backbone, 'backbone', outputs)
-    names.sort(key=order.index)
-    sizes: Dict[tuple, List[str]] = {}
-    for name in names:
-        sizes.setdefault(outputs[name].grid_shape[2:], []).append(name)
-    if len(sizes) == 1:
-        count = min(PLAIN_STAGES, len(names))
-        return [names[(i + 1) * len(names) // count - 1] for i in range(count)]
-    return [
-        # the last of the widest: the slow path, the block before the change
-        max(same, key=lambda n: (outputs[n].grid_shape[0], order.index(n)))
-        for same in sizes.values()
-    ]
-
-
-def sequence_with_grid(
-    module: nn.Module, name: str, outputs: Dict[str, ModuleOutput]
-) -> List[str]:
-    """Returns the outermost modules below one that give grids.
-
-    Descends into containers that are not called themselves, and into a lone
-    sequence of layers, as in the backbones of other packages.
-    """
-    found = []
-    for child_name, child in module.named_children():
-        path = f'{name}.{child_name}'
-        if not any(True for _ in child.children()):
-            continue
-        if path not in outputs:
-            found += sequence_with_grid(child, path, outputs)
-        elif outputs[path].grid_shape is not None:
-            found.append(path)
-    if len(found) == 1:
-        inside = sequence_with_grid(
-            module.get_submodule(found[0][len(name) + 1 :]),
-            found[0],
-            outputs,
-        )
-        return inside or found
-    return found
-
-
-def find_stem(
-    recognizer: nn.Module, outputs: Dict[str, ModuleOutput]
-) -> Optional[str]:
-    """Returns the convolution that reads the clip.
-
-    Of several it is the one that reads most frames: SlowFast's slow path
-    reads every eighth frame only. None if a model cuts its patches without a
-    convolution.
-    """
-    stems = [
-        name
-        for name, module in recognizer.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.Conv3d))
-        and module.in_channels == 3
-        and name in outputs
-        and outputs[name].grid_shape is not None
-    ]
-    return max(stems, key=lambda n: outputs[n].grid_shape[1], default=None)
-
-
-def tensors_in(output: Any) -> List[Tensor]:
-    """Returns all tensors in nested lists and tuples."""
-    if isinstance(output, Tensor):
-        return [output]
-    if isinstance(output, (list, tuple)):
-        return [t for item in output for t in tensors_in(item)]
-    return []
-
-
-def clone(output: Any) -> Any:
-    """Returns a copy that later in-place layers do not modify."""
-    if isinstance(output, Tensor):
-        return output.clone()
-    if isinstance(output, (list, tuple)):
-        return type(output)(clone(item) for item in output)
-    return output
-
-
-def describe(output: Any) -> str:
-    """Describes the shapes of a nested output, for messages."""
-    shapes = [tuple(t.shape) for t in tensors_in(output)]
-    return f'{type(output).__name__} of {shapes}'

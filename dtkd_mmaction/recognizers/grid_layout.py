@@ -6,7 +6,7 @@ forms.
 """
 
 import math
-from typing import Any, NamedTuple, Optional, Set, Tuple
+from typing import Any, NamedTuple, Optional, Sequence, Set, Tuple
 
 import torch
 import torch.nn as nn
@@ -74,18 +74,20 @@ class PatchEmbedding(NamedTuple):
 
     def grid(self, clip: ClipShape) -> Tuple[int, int, int]:
         """Returns (T, H, W) of the tokens of a clip."""
-        return tuple(
+        frames, height, width = (
             (size + 2 * padding - kernel) // stride + 1
             for size, kernel, stride, padding in zip(clip[1:], *self)
         )
+        return frames, height, width
 
 
-def same_aspect(height: int, width: int, clip: ClipShape) -> bool:
-    """Returns whether a plane can be the clip's, shrunk and rounded.
+def same_aspect(plane: Sequence[int], clip: ClipShape) -> bool:
+    """Returns whether a plane (H, W) can be the clip's, shrunk and rounded.
 
     Rounding moves each side by less than one cell, so ``h * W`` and
     ``w * H`` differ by at most the longer side.
     """
+    height, width = plane
     return (
         height <= clip.height
         and width <= clip.width
@@ -116,20 +118,20 @@ def as_grid(
             return rearrange(
                 tokens, 'b (t h w) c -> b c t h w', t=frames, h=height
             )
-        grids = [as_grid(x, clip, token_layout, patches) for x in output]
-        grids = [grid for grid in grids if grid is not None]
+        found = [as_grid(x, clip, token_layout, patches) for x in output]
+        grids = [grid for grid in found if grid is not None]
         return max(grids, key=lambda grid: grid.shape[1], default=None)
     if not isinstance(output, Tensor) or not output.is_floating_point():
         return None
     if output.ndim == 5 and len(output) == clip.batch:
         frames = output.shape[2]
-        if frames <= clip.frames and same_aspect(*output.shape[3:], clip):
+        if frames <= clip.frames and same_aspect(output.shape[3:], clip):
             return output
-        if same_aspect(*output.shape[2:4], clip):
+        if same_aspect(output.shape[2:4], clip):
             return output.movedim(-1, 1)  # (B, T, H, W, C)
     if output.ndim == 4 and len(output) % clip.batch == 0:
-        if not same_aspect(*output.shape[2:], clip):
-            if not same_aspect(*output.shape[1:3], clip):
+        if not same_aspect(output.shape[2:], clip):
+            if not same_aspect(output.shape[1:3], clip):
                 return None
             output = output.movedim(-1, 1)  # (B * T, H, W, C)
         return rearrange(output, '(b t) c h w -> b c t h w', b=clip.batch)
@@ -196,8 +198,8 @@ def merged_planes(height: int, width: int) -> Set[Tuple[int, int]]:
     planes = {(height, width)}
     down = up = (height, width)
     for _ in range(MAX_MERGES):
-        down = tuple(side // 2 for side in down)
-        up = tuple(-(-side // 2) for side in up)
+        down = (down[0] // 2, down[1] // 2)
+        up = (-(-up[0] // 2), -(-up[1] // 2))
         planes |= {down, up}
     return {plane for plane in planes if math.prod(plane)}
 

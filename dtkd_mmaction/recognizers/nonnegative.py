@@ -1,10 +1,13 @@
 """Finds out whether the input of a head can be negative."""
 
+from typing import Dict, Tuple
+
 import torch
 import torch.nn as nn
 from torch import Tensor
 
-from .feature_tap import FeatureTap, tensors_in
+from .feature_tap import FeatureTap
+from .recording import tensors_in
 
 # Their outputs are never negative.
 NONNEGATIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Softplus, nn.Hardsigmoid)
@@ -41,7 +44,7 @@ def head_input_is_nonnegative(tap: FeatureTap, model_input: Tensor) -> bool:
         model_input (Tensor): Any batch that the recognizer takes.
     """
     # All tensors are kept, so that no address is used twice.
-    found = {}
+    found: Dict[int, Tuple[Tensor, int]] = {}
 
     def is_nonnegative(tensor: Tensor) -> bool:
         known = found.get(tensor.data_ptr())

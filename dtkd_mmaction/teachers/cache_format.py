@@ -42,7 +42,7 @@ MAPS = ('native', 'student_grid', 'masked')
 CHECKSUM = 'crc32'
 FIELD_TYPES = ('<f2', '<f4', '|u1', '<i4', '<i8')
 # Key -> type in a manifest.
-MANIFEST_KEYS = dict(
+MANIFEST_KEYS: Dict[str, Any] = dict(
     samples=int,
     views=int,
     shard=int,
@@ -187,9 +187,9 @@ def checksum(
         text = f'{manifest["identity"]} {key[0]} {key[1]}'
         found = zlib.crc32(text.encode())
     size = record.dtype.itemsize - record.dtype[CHECKSUM].itemsize
-    found = zlib.crc32(record.view(np.uint8)[:size], found)
+    found = zlib.crc32(record.view(np.uint8)[:size].data, found)
     if values is not None:
-        found = zlib.crc32(np.ascontiguousarray(values), found)
+        found = zlib.crc32(np.ascontiguousarray(values).data, found)
     return found if found or format_of(manifest) == 1 else 1
 
 

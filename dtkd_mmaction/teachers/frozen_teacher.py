@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..modules.head_input import head_input_form, map_to_head_input
 from ..recognizers.clip_view import model_inputs
-from ..recognizers.feature_tap import Recording
 from ..recognizers.model_spec import check_spec, load_weights
+from ..recognizers.recording import Recording
 from ..recognizers.tapped_recognizer import build_tapped
 from .speedups import SPEEDUPS, apply_speedups
 from .speedups.rewrite import Rewrite
@@ -42,6 +42,26 @@ class FrozenTeacher(nn.Module):
         key (str): Config key of the spec, for messages.
         mode (str): ``'eval'``, or ``'bn_eval_only'``, which leaves dropout
             and stochastic depth on, as MMRazor does. Defaults to ``'eval'``.
+
+    Example:
+        >>> import torch
+        >>> from dtkd_mmaction.distillers import FrozenTeacher
+        >>> # Any recognizer; 'mmaction::recognition/...py' names a stock one.
+        >>> small = dict(
+        ...     type='Recognizer3D',
+        ...     backbone=dict(type='X3D', gamma_b=2.25, gamma_d=0.2),
+        ...     cls_head=dict(type='X3DHead', in_channels=432, num_classes=4),
+        ...     data_preprocessor=dict(
+        ...         type='ActionDataPreprocessor', format_shape='NCTHW'
+        ...     ),
+        ... )
+        >>> view = dict(frames=4, size=32)
+        >>> teacher = FrozenTeacher(
+        ...     dict(cfg=small, checkpoint=None, view=view)
+        ... )
+        >>> recording = teacher(torch.randint(0, 256, (2, 1, 3, 16, 64, 64)))
+        >>> recording.logits.shape, recording.logits.requires_grad
+        (torch.Size([2, 4]), False)
     """
 
     def __init__(
@@ -61,7 +81,7 @@ class FrozenTeacher(nn.Module):
         )
         self.requires_grad_(False)
         self.train(False)
-        self.precision = PRECISIONS.get(spec.get('precision'))
+        self.precision = PRECISIONS.get(spec.get('precision', ''))
 
     @staticmethod
     def check_spec(spec: dict, key: str) -> None:
@@ -167,7 +187,7 @@ class FrozenTeacher(nn.Module):
         Args:
             clips (Tensor): (B, 1, 3, T, H, W), raw.
             extras (Collection[str]): What to record besides the map, names
-                of :data:`~.feature_tap.EXTRAS`.
+                of :data:`~.recording.EXTRAS`.
 
         Returns:
             Recording: Has no gradient.

@@ -1,6 +1,6 @@
 """Decides which teacher outputs a cache stores, and in which form."""
 
-from typing import Dict, Sequence
+from typing import Any, Dict, Sequence
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class RecordLayout:
             for name, quantities in distiller.teacher_quantities.items()
         }
         self._check_quantities(maps)
-        self.map_options = None
+        self.map_options: Any = None
         if any('compared_map' in q for q in self.needed.values()):
             self.map_options = distiller.cached_map_options(maps)
         self.values_dtype = DTYPES[dtype]

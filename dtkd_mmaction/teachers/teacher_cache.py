@@ -274,6 +274,7 @@ class TeacherCache:
         masks, residuals = [], []
         for key in keys:
             record, values = self._record(*key)
+            assert values is not None  # because the cache is masked
             mask = np.unpackbits(record['residual.mask'][0], count=positions)
             residual = np.zeros((values.shape[1], positions), values.dtype)
             residual[:, mask.astype(bool)] = values.T
@@ -310,7 +311,7 @@ class TeacherCache:
             records = self._shards.get(path, (length,), self._dtype)
             row = sample - shard.first
             record, values = np.array(records[row : row + 1]), None
-            if 'residual.first' in self._dtype.names:
+            if 'residual.first' in self.manifest['fields']:
                 values = self._residuals(record, path)
         except DamagedFileError as error:
             raise self._damage(path, sample, view, str(error)) from error

@@ -14,7 +14,7 @@ from ..datasets.keyed_views import KeyedViewDataset
 from ..files import clear_left_overs, write_array, write_json
 from ..modules.grid import resize_grid
 from ..recognizers.data_samples import view_keys
-from ..recognizers.feature_tap import EXTRAS, Recording
+from ..recognizers.recording import EXTRAS, Recording
 from ..version import __version__
 from .cache_fingerprint import as_json, describe_data, differences
 from .cache_format import (
@@ -248,8 +248,8 @@ class TeacherCacheWriter:
             key = view_keys(data['data_samples'])[0]
             kept = cache.records([key])
             live, _ = self._records(data, [key], 0)
-            for field in self.dtype.names:
-                if field.split('.')[0] not in ('residual', CHECKSUM):
+            for field in self.manifest['fields']:
+                if field.split('.')[0] != 'residual':
                     a, b = (r[field].astype(np.float32) for r in (kept, live))
                     distance = float(abs(a - b).max() / abs(b).max())
                     found[field] = max(found.get(field, 0), distance)
@@ -315,9 +315,10 @@ class TeacherCacheWriter:
         arrays: Dict[str, Any] = {}
         map_options = self.layout.map_options
         on_grid = self.manifest['maps'] == 'student_grid'
-        for field in self.dtype.names:
+        fields = self.manifest['fields']
+        for field in fields:
             name, *quantity = field.split('.')
-            if name in ('residual', CHECKSUM):
+            if name == 'residual':
                 continue
             value = getattr(outputs[name], quantity[0])
             if len(quantity) == 2:
@@ -325,7 +326,7 @@ class TeacherCacheWriter:
             if quantity == ['map'] and on_grid:
                 value = resize_grid(value.float(), map_options['grid'])
             arrays[field] = as_array(value)
-        if 'residual.mask' not in self.dtype.names:
+        if 'residual.mask' not in fields:
             return arrays, None
         target = self.distiller.loss_sd.target(
             outputs['vit'].map,

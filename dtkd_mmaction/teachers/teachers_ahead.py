@@ -5,7 +5,7 @@ from typing import Dict, List, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from ..recognizers.feature_tap import Recording
+from ..recognizers.recording import Recording
 from .protocol import ModelWithTeachers
 
 

@@ -431,11 +431,11 @@ class TestAspect:
         clip = ClipShape(1, 4, height, width)
         for rounded in (math.floor, math.ceil):
             plane = [max(1, rounded(s / stride)) for s in (height, width)]
-            assert same_aspect(*plane, clip), plane
+            assert same_aspect(plane, clip), plane
 
     @pytest.mark.parametrize('plane', [(7, 9), (12, 30), (6, 3), (40, 23)])
     def test_of_what_is_no_map(self, plane):
-        assert not same_aspect(*plane, ClipShape(1, 4, 360, 640))
+        assert not same_aspect(plane, ClipShape(1, 4, 360, 640))
 
     def test_a_landscape_clip_keeps_the_backbones_output(self):
         recognizer = build(tiny_tsn())

@@ -240,16 +240,6 @@ def test_weights_are_of_the_scale_of_trained_ones(bench):
         assert float(logits.std(dim=0).mean()) > 1e-3  # clips differ
 
 
-def test_bytes_kept_counts_a_storage_once():
-    x = torch.ones(10, requires_grad=True)
-
-    def loss():
-        y = x.exp()  # keeps y, 40 bytes
-        return (y * y).sum()  # the same storage twice more
-
-    assert losses.bytes_kept(loss) == 40
-
-
 class TestTimes:
     def test_ratios_are_paired_within_a_round(self, monkeypatch):
         """A machine that slows down fourfold does not change a ratio."""

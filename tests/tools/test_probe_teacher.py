@@ -10,6 +10,7 @@ import torch
 from mmaction.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from small_models import image_recognizer
 from tiny_distillation import lively
 from tiny_models import NUM_CLASSES, tiny_distiller, tiny_tsn, tiny_x3d
 
@@ -159,25 +160,6 @@ def test_fits_a_stock_recognizer(model, clips, tmp_path, capsys):
     assert 'always the most frequent class: 25.0%' in printed
 
 
-def image_model(backbone, channels):
-    return dict(
-        type='Recognizer2D',
-        backbone=backbone,
-        cls_head=dict(
-            type='TSNHead',
-            in_channels=channels,
-            num_classes=NUM_CLASSES,
-            average_clips='prob',
-        ),
-        data_preprocessor=dict(
-            type='ActionDataPreprocessor',
-            mean=[123.675, 116.28, 103.53],
-            std=[58.395, 57.12, 57.375],
-            format_shape='NCHW',
-        ),
-    )
-
-
 @pytest.mark.parametrize(
     'backbone, channels',
     [
@@ -207,7 +189,7 @@ def image_model(backbone, channels):
     ids=lambda value: value['type'] if isinstance(value, dict) else '',
 )
 def test_backbones_of_other_packages(backbone, channels, clips, tmp_path):
-    model = image_model(backbone, channels)
+    model = image_recognizer(backbone, channels, NUM_CLASSES)
     size = 28 if 'patch14' in backbone['type'] else SIZE
     config = write_config(tmp_path, clips, model)
     options = ['--cfg-options']

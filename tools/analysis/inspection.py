@@ -23,12 +23,12 @@ from dtkd_mmaction.deployment.student_export import (
     student_checkpoint,
 )
 from dtkd_mmaction.distillers.base import BaseDistiller
-from dtkd_mmaction.recognizers.feature_tap import Recording
 from dtkd_mmaction.recognizers.model_spec import (
     checkpoint_state_dict,
     find_checkpoint,
     stock_clip,
 )
+from dtkd_mmaction.recognizers.recording import Recording
 from dtkd_mmaction.recognizers.tapped_recognizer import model_inputs
 
 SAMPLERS = ('SampleFrames', 'UniformSample', 'DenseSampleFrames')

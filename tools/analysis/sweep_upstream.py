@@ -32,12 +32,13 @@ from rich.progress import Progress
 from torch import Tensor
 
 import dtkd_mmaction
-from dtkd_mmaction.recognizers.feature_tap import FeatureTap, Recording
+from dtkd_mmaction.recognizers.feature_tap import FeatureTap
 from dtkd_mmaction.recognizers.model_spec import (
     forget_pretraining,
     load_config,
     stock_clip,
 )
+from dtkd_mmaction.recognizers.recording import Recording
 
 ROLES = ('student', 'vit_teacher', 'cnn_teacher')
 NUM_CLASSES = 5

@@ -3,6 +3,21 @@
 # config also trains with tools/train.py.
 _base_ = './teacher.py'
 
+model = dict(
+    type='Recognizer2D',
+    cls_head=dict(
+        type='TSNHead',
+        num_classes=6,
+        dropout_ratio=0.2,
+        average_clips='prob',
+    ),
+    data_preprocessor=dict(
+        type='ActionDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        format_shape='NCHW',
+    ),
+)
 train_pipeline = [
     dict(type='DecordInit'),
     dict(type='SampleFrames', clip_len=4, frame_interval=8, num_clips=1),

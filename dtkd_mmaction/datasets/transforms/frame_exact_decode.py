@@ -69,6 +69,24 @@ class FrameExactDecode(DecordDecode):
     how, and ``docs/decoding.md`` for what it costs. It is too slow for
     segments far inside long videos: re-encode those with
     ``tools/data/reencode_clips.py``.
+
+    Example:
+        >>> import tempfile
+        >>> import cv2
+        >>> import numpy as np
+        >>> from mmaction.datasets.transforms import DecordInit
+        >>> from dtkd_mmaction.datasets import FrameExactDecode
+        >>> path = f'{tempfile.mkdtemp()}/brighter.mp4'
+        >>> code = cv2.VideoWriter_fourcc(*'mp4v')
+        >>> writer = cv2.VideoWriter(path, code, 10, (32, 32))
+        >>> for frame in range(5):
+        ...     _ = writer.write(np.full((32, 32, 3), 50 * frame, np.uint8))
+        >>> writer.release()
+        >>> results = DecordInit().transform(dict(filename=path))
+        >>> results['frame_inds'] = np.array([3, 1])
+        >>> results = FrameExactDecode().transform(results)
+        >>> [round(image.mean() / 50) for image in results['imgs']]
+        [3, 1]
     """
 
     def __init__(self) -> None:

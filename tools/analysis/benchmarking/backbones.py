@@ -2,6 +2,8 @@
 
 from typing import List
 
+from small_models import image_recognizer
+
 from .teachers import compare, exact_variants
 from .timing import Row
 from .workbench import Workbench
@@ -37,33 +39,13 @@ BACKBONES = {
 }
 
 
-def recognizer(width: int, backbone: dict, num_classes: int) -> dict:
-    """Returns the config of a 2-D recognizer."""
-    return dict(
-        type='Recognizer2D',
-        backbone=backbone,
-        cls_head=dict(
-            type='TSNHead',
-            in_channels=width,
-            num_classes=num_classes,
-            average_clips='prob',
-        ),
-        data_preprocessor=dict(
-            type='ActionDataPreprocessor',
-            mean=[123.675, 116.28, 103.53],
-            std=[58.395, 57.12, 57.375],
-            format_shape='NCHW',
-        ),
-    )
-
-
 def measure_backbones(bench: Workbench) -> List[Row]:
     """Compares each speedup of each backbone alone, and all of them."""
     rows = []
     for name, (width, backbone) in BACKBONES.items():
         if 'patch' in name:  # built for one size
             backbone = dict(backbone, img_size=bench.args.teacher_view[1])
-        cfg = recognizer(width, backbone, bench.num_classes or 2)
+        cfg = image_recognizer(backbone, width, bench.num_classes or 2)
         bench.add_model(name, dict(cfg=cfg))
         variants = exact_variants(bench, name)
         rows += compare(bench, 'backbones', name, variants, bench.args.rounds)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dtkd_mmaction.distillers import DualTeacherDistiller
+from dtkd_mmaction.recognizers.complexity import bytes_for_backward
 
 from .steps import TEACHERS, step_of, student_loss, total_loss
 from .timing import Row, Times
@@ -27,9 +28,9 @@ def measure_losses(bench: Workbench) -> List[Row]:
     }
     batch = bench.batch(live)
     kept = {
-        'student step': bytes_kept(partial(student_loss, live, batch)),
-        'cached step': bytes_kept(partial(total_loss, cached, batch)),
-        'live step': bytes_kept(partial(total_loss, live, batch)),
+        'student step': bytes_for_backward(partial(student_loss, live, batch)),
+        'cached step': bytes_for_backward(partial(total_loss, cached, batch)),
+        'live step': bytes_for_backward(partial(total_loss, live, batch)),
     }
     terms = loss_terms(live, batch)
     rows = time_terms(bench, terms, steps['student step'], kept)
@@ -91,8 +92,9 @@ def time_terms(
             name,
             'student step',
             **{
-                'MB kept for backward': bytes_kept(term) / MEGABYTE,
-                'of the student step': bytes_kept(term) / kept['student step'],
+                'MB kept for backward': bytes_for_backward(term) / MEGABYTE,
+                'of the student step': bytes_for_backward(term)
+                / kept['student step'],
             },
         )
         for name, term in terms.items()
@@ -115,22 +117,6 @@ def memory_rows(what: str, found: Dict[str, int]) -> List[Row]:
         )
         for name in others
     ]
-
-
-def bytes_kept(loss_of: Callable[[], Tensor]) -> int:
-    """Returns the bytes that autograd keeps for the backward pass."""
-    storages: Dict[int, int] = {}
-    alive: List[Tensor] = []  # so that no address is used twice
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        alive.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        loss_of()
-    return sum(storages.values())
 
 
 def peak_bytes(step: Callable[[], None]) -> int:

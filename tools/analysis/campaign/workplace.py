@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
+from small_models import small_mvit, small_x3d
 
 from dtkd_mmaction.recognizers.model_spec import build_recognizer
 
@@ -14,6 +15,8 @@ CLASSES = 3
 FRAMES, SIZE = 4, 32
 CLIPS = dict(train=6, val=3)
 EPOCHS = 2
+CNN = small_x3d(CLASSES, dropout_ratio=0.5)
+VIT = small_mvit(CLASSES, FRAMES, SIZE)
 
 
 def make_workplace(folder: str) -> None:
@@ -27,7 +30,7 @@ def make_workplace(folder: str) -> None:
             lines.append(f'{split}_{i}.mp4 {i % CLASSES}\n')
         with open(osp.join(folder, f'{split}.txt'), 'w') as file:
             file.writelines(lines)
-    for name, model in (('vit', tiny_mvit()), ('cnn', tiny_x3d())):
+    for name, model in (('vit', VIT), ('cnn', CNN)):
         torch.manual_seed(1)
         teacher = build_recognizer(Config(dict(model=model)), 'model')
         torch.save(
@@ -45,55 +48,6 @@ def write_clip(path: str, rng: np.random.Generator) -> None:
     for _ in range(8):
         writer.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
     writer.release()
-
-
-def preprocessor() -> dict:
-    """Returns the normalisation of both models."""
-    return dict(
-        type='ActionDataPreprocessor',
-        mean=[114.75] * 3,
-        std=[57.38] * 3,
-        format_shape='NCTHW',
-    )
-
-
-def tiny_x3d() -> dict:
-    """Returns a stock CNN, as small as it can be."""
-    return dict(
-        type='Recognizer3D',
-        backbone=dict(type='X3D', gamma_w=1 / 3, gamma_b=2.25, gamma_d=0.2),
-        cls_head=dict(
-            type='X3DHead',
-            in_channels=144,
-            num_classes=CLASSES,
-            dropout_ratio=0.5,
-            average_clips='prob',
-        ),
-        data_preprocessor=preprocessor(),
-    )
-
-
-def tiny_mvit() -> dict:
-    """Returns a stock vision transformer of two blocks."""
-    return dict(
-        type='Recognizer3D',
-        backbone=dict(
-            type='MViT',
-            arch=dict(
-                embed_dims=16, num_layers=2, num_heads=1, downscale_indices=[1]
-            ),
-            spatial_size=SIZE,
-            temporal_size=FRAMES,
-            out_scales=[1],
-        ),
-        cls_head=dict(
-            type='MViTHead',
-            in_channels=32,
-            num_classes=CLASSES,
-            average_clips='prob',
-        ),
-        data_preprocessor=preprocessor(),
-    )
 
 
 def run_config(folder: str) -> Config:
@@ -129,12 +83,12 @@ def run_config(folder: str) -> Config:
             model=dict(
                 type='DualTeacherDistiller',
                 num_classes=CLASSES,
-                student=dict(cfg=tiny_x3d(), view=view),
+                student=dict(cfg=CNN, view=view),
                 vit_teacher=dict(
-                    cfg=tiny_mvit(), checkpoint=f'{folder}/vit.pth', view=view
+                    cfg=VIT, checkpoint=f'{folder}/vit.pth', view=view
                 ),
                 cnn_teacher=dict(
-                    cfg=tiny_x3d(), checkpoint=f'{folder}/cnn.pth', view=view
+                    cfg=CNN, checkpoint=f'{folder}/cnn.pth', view=view
                 ),
             ),
             train_dataloader=dict(
