@@ -40,7 +40,8 @@ def test_a_method_in_one_file(tmp_path):
     assert not (ROOT / place).exists()
     (tmp_path / place).write_text(method)
     (tmp_path / 'example.py').write_text(config)
-    paths = os.pathsep.join([str(tmp_path), str(ROOT / 'tests')])
+    folders = [tmp_path, ROOT / 'tests', ROOT / 'tools' / 'analysis']
+    paths = os.pathsep.join(map(str, folders))
     done = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', STEP],
         cwd=tmp_path,

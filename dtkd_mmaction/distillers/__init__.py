@@ -9,7 +9,6 @@ from .fusion_loss import FusionLoss
 from .loss_set import LossSet
 from .multi_teacher import MultiTeacherDistiller
 from .mutual_learning import MutualLearningDistiller
-from .several_teachers import SeveralTeachersDistiller
 from .shared_clip import SharedClipPreprocessor
 from .simkd import SimKDDistiller
 from .single_teacher import SingleTeacherDistiller
@@ -24,7 +23,6 @@ __all__ = [
     'LossSet',
     'MultiTeacherDistiller',
     'MutualLearningDistiller',
-    'SeveralTeachersDistiller',
     'SharedClipPreprocessor',
     'SimKDDistiller',
     'SingleTeacherDistiller',
