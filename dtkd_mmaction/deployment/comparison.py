@@ -31,6 +31,14 @@ class Comparison:
         latency (list[float]): Seconds per row, or per batch of a runtime
             with a fixed one.
         throughput (float): Rows per second, in batches.
+
+    Example:
+        >>> from dtkd_mmaction.deployment import Comparison
+        >>> found = Comparison(
+        ...     'ONNX Runtime', 'student.onnx', latency=[0.03, 0.01, 0.02]
+        ... )
+        >>> found.median
+        0.02
     """
 
     name: str

@@ -132,7 +132,9 @@ def onnx_metadata(
     video) and ``class_counts`` (classes per question). ``made_by``: this
     package and its version.
     """
-    layout = dict(layout='NTCHW' if model.folds_frames else 'NCTHW')
+    layout: Dict[str, Any] = dict(
+        layout='NTCHW' if model.folds_frames else 'NCTHW'
+    )
     if model.normalise:
         layout = dict(layout='NTHWC')
     else:

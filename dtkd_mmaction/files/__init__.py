@@ -22,6 +22,7 @@ from .reading import (
 )
 from .writing import (
     WRITING,
+    Path,
     atomic_file,
     clear_left_overs,
     put_in_place,
@@ -34,6 +35,7 @@ from .writing import (
 __all__ = [
     'WRITING',
     'DamagedFileError',
+    'Path',
     'atomic_file',
     'clear_left_overs',
     'parse_json',
