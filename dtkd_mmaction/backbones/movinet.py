@@ -1,8 +1,8 @@
 """MoViNet A0 to A5, on whole clips or on a stream (arXiv 2103.11511).
 
-Restated from the official TensorFlow implementation (``official/projects/
-movinet`` of its model garden), whose conventions of padding, BatchNorm,
-initialisation and stochastic depth it keeps.
+Reimplementation of the official TensorFlow implementation
+(``official/projects/ movinet`` of its model garden), with the same padding,
+BatchNorm, initialisation and stochastic depth.
 """
 
 from typing import List, Optional, Tuple
@@ -26,7 +26,7 @@ from .movinet_layers import (
 CONV_TYPES = ('3d', '2plus1d')
 # Keras' momentum 0.99 is PyTorch's 0.01.
 NORM = dict(type='BN3d', eps=1e-3, momentum=0.01)
-# A dict for every layer of every stage.
+# One dict per layer of every stage.
 StreamState = List[List[LayerState]]
 
 
@@ -51,9 +51,9 @@ class MoViNet(BaseModule):
     Modules worth tapping: ``stages.0`` to ``stages.4`` (the map before
     ``conv7``) and ``conv7``, whose output is the backbone's.
 
-    The causal form looks back only, and can be given a video in pieces of any
-    length. What it remembers is in the caller's hands, so that no module
-    carries one video into the next::
+    The causal form uses past frames only, and can process a video in pieces of
+    any length. The caller keeps the state, so that no module mixes two
+    videos::
 
         state = head_state = None
         for piece in video:  # (B, 3, T, H, W)
@@ -62,18 +62,17 @@ class MoViNet(BaseModule):
 
     Args:
         arch (str): ``'a0'`` to ``'a5'``.
-        causal (bool): Whether to look back only. Defaults to False.
-        conv_type (str, optional): ``'3d'`` or ``'2plus1d'``: kernels in
-            space, then in time, with hard-swish and hard-sigmoid for swish
-            and sigmoid. Defaults to ``'3d'``, of a causal network to
+        causal (bool): Whether to use past frames only. Defaults to False.
+        conv_type (str, optional): ``'3d'``, or ``'2plus1d'``: kernels in
+            space, then in time, with hard-swish and hard-sigmoid instead of
+            swish and sigmoid. Defaults to ``'3d'``, for a causal network to
             ``'2plus1d'``: the two published forms.
         padding (str): ``'same'``: TensorFlow's rule, which the published
-            weights need; ``'symmetric'``: the same zeros on both sides
-            whatever the size, which is easier to export. Defaults to
-            ``'same'``.
-        pos_encoding (bool, optional): Whether causal squeeze-excitation sees
-            the frame's position. Defaults to what was published: causal A3,
-            A4 and A5.
+            weights need; ``'symmetric'``: the same zeros on both sides for
+            every size, which is easier to export. Defaults to ``'same'``.
+        pos_encoding (bool, optional): Whether causal squeeze-excitation gets
+            the frame's position. Defaults to True for causal A3, A4 and A5, as
+            published.
         drop_path_rate (float): Stochastic depth of the last layer; it grows
             linearly with depth. Defaults to 0.2.
         in_channels (int): Defaults to 3.
@@ -203,13 +202,13 @@ class MoViNet(BaseModule):
     ) -> Tuple[Tensor, StreamState]:
         """Returns the last map of the next frames of each video.
 
-        Put together, the maps of the pieces are what :meth:`forward` gives
+        The concatenated maps of the pieces equal the output of :meth:`forward`
         for the whole videos (BatchNorm in eval mode).
 
         Args:
             piece (Tensor): (B, 3, T, H, W), T >= 1, in [0, 1].
-            state (list, optional): What the call for the piece before has
-                returned; ``None`` begins new videos. Not changed.
+            state (list, optional): State returned for the piece before;
+                ``None`` begins new videos. It is not changed.
 
         Returns:
             tuple[Tensor, list]: (B, out_channels, T, ceil(H / 32),
@@ -217,7 +216,7 @@ class MoViNet(BaseModule):
 
         Raises:
             RuntimeError: If the network is not causal.
-            ValueError: If the state is that of other videos.
+            ValueError: If the state belongs to other videos.
         """
         if not self.causal:
             raise RuntimeError(

@@ -8,7 +8,8 @@ class StageArch(NamedTuple):
 
     Attributes:
         base (int): Channels of the stage's maps.
-        stride (int): In space, of the first layer; in time it is always 1.
+        stride (int): Spatial stride of the first layer; in time it is always
+            1.
         expanded (tuple[int]): Channels inside each layer.
         kernels (tuple[tuple[int]]): (frames, pixels) of each layer's
             depthwise kernel.
@@ -34,9 +35,9 @@ def stage(base: int, stride: int, expanded: str, kernels: str) -> StageArch:
     Args:
         base (int): See :class:`StageArch`.
         stride (int): See :class:`StageArch`.
-        expanded (str): A number a layer.
-        kernels (str): Two digits a layer, frames and pixels: ``'53'`` is
-            5 x 3 x 3.
+        expanded (str): One number per layer.
+        kernels (str): Two digits per layer, frames and pixels: ``'53'`` is 5 x
+            3 x 3.
     """
     return StageArch(
         base,

@@ -121,13 +121,13 @@ def from_pytorch_port(
 
     Args:
         weights (dict[str, Tensor]): The port's ``state_dict``.
-        layout (PortLayout, optional): Defaults to what the weights tell.
+        layout (PortLayout, optional): Defaults to that of the weights.
 
     Returns:
-        dict[str, Tensor]: Those of the recognizer ``layout.model()``.
+        dict[str, Tensor]: Weights of the recognizer ``layout.model()``.
 
     Raises:
-        ValueError: If tensors lack, are left over or have another size.
+        ValueError: If tensors are missing, surplus or of another size.
     """
     layout = layout or PortLayout.of(weights)
     model = layout.model()

@@ -1,9 +1,9 @@
 """Layers of MoViNet: same padding, causal memory, the bottleneck.
 
-A layer that looks back in time takes a ``state``: ``None`` for a whole clip,
-or the dict in which it keeps what the next piece of the stream needs. All
-values are tensors, so a step can be exported; they are replaced, never written
-into. A state of zeros is the same as an empty one.
+A causal layer has an argument ``state``: ``None`` for a whole clip, or the
+dict in which it stores what the next piece of the stream needs. All values are
+tensors, so that a step can be exported; they are replaced, never modified in
+place. A state of zeros equals an empty one.
 """
 
 import math
@@ -31,11 +31,11 @@ def same_padding(size: int, kernel: int, stride: int) -> Tuple[int, int]:
 
     Args:
         size (int): Pixels along one axis.
-        kernel (int): Of the layer, along that axis.
-        stride (int): Likewise.
+        kernel (int): Kernel size of the layer along that axis.
+        stride (int): Stride of the layer along that axis.
 
     Returns:
-        tuple[int, int]: Leaves ``ceil(size / stride)`` outputs.
+        tuple[int, int]: Padding that gives ``ceil(size / stride)`` outputs.
     """
     outputs = math.ceil(size / stride)
     total = max((outputs - 1) * stride + kernel - size, 0)
@@ -46,7 +46,7 @@ def he_normal_(weight: Tensor) -> None:
     """Fills a weight with Keras' ``HeNormal`` (fan-in, truncated).
 
     Args:
-        weight (Tensor): (C_out, C_in a group, ...), overwritten.
+        weight (Tensor): (C_out, C_in per group, ...), overwritten.
     """
     std = math.sqrt(2 / weight[0].numel())
     std /= 0.87962566103423978  # what truncation leaves of a unit deviation
@@ -168,9 +168,9 @@ class ConvBlock(nn.Module):
     Args:
         in_channels (int): C_in.
         out_channels (int): C_out.
-        norm_cfg (dict): As of :class:`MoViNet`.
+        norm_cfg (dict): See :class:`MoViNet`.
         kernel (Sequence[int]): Frames, height, width. Defaults to 1 x 1 x 1.
-        stride (int): In space. Defaults to 1.
+        stride (int): Stride in space. Defaults to 1.
         groups (int): Defaults to 1.
         act (type, optional): Class of the activation.
         padding (str): ``'same'`` or ``'symmetric'`` in space.
@@ -228,10 +228,10 @@ class DepthwiseConv(nn.ModuleList):
     Args:
         channels (int): e.
         kernel (tuple[int, int]): (frames, pixels).
-        stride (int): In space.
-        norm_cfg (dict): As of :class:`MoViNet`.
+        stride (int): Stride in space.
+        norm_cfg (dict): See :class:`MoViNet`.
         act (type): Class of the activation.
-        causal (bool): Whether to look back only.
+        causal (bool): Whether to use past frames only.
         conv_type (str): ``'3d'``: one block; ``'2plus1d'``: space, then,
             where the kernel has more than one frame, time.
         padding (str): ``'same'`` or ``'symmetric'`` in space.
@@ -289,7 +289,7 @@ class SqueezeExcitation(nn.Module):
         channels (int): e.
         act (type): Class of the activation between the two layers.
         gate (type): Class of the activation at the end.
-        causal (bool): Whether to look back only.
+        causal (bool): Whether to use past frames only.
         pos_encoding (bool): Whether to add the frame's position to the causal
             form's means, times a learned scalar that starts at 0.
     """
@@ -366,15 +366,15 @@ class Bottleneck(nn.Module):
 
     Args:
         in_channels (int): C_in.
-        out_channels (int): b, of the stage.
-        expanded (int): e, inside.
+        out_channels (int): b, channels of the stage.
+        expanded (int): e, channels inside.
         kernel (tuple[int, int]): (frames, pixels) of the depthwise kernel.
-        stride (int): In space.
-        norm_cfg (dict): As of :class:`MoViNet`.
-        causal (bool): As of :class:`MoViNet`.
-        conv_type (str): As of :class:`MoViNet`.
-        padding (str): As of :class:`MoViNet`.
-        pos_encoding (bool): As of :class:`MoViNet`.
+        stride (int): Stride in space.
+        norm_cfg (dict): See :class:`MoViNet`.
+        causal (bool): See :class:`MoViNet`.
+        conv_type (str): See :class:`MoViNet`.
+        padding (str): See :class:`MoViNet`.
+        pos_encoding (bool): See :class:`MoViNet`.
         drop_path (float): Probability that a sample's branch is dropped.
     """
 

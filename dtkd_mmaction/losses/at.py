@@ -1,7 +1,7 @@
 """Attention transfer (Zagoruyko and Komodakis, ICLR 2017).
 
-The student learns where the teacher is active, not with which channel: maps
-are compared as their mean square over channels, made a unit vector.
+The student learns where the teacher is active, independent of the channel:
+    maps are compared as unit vectors of their mean square over channels.
 """
 
 from typing import List, Sequence, Tuple
@@ -24,14 +24,14 @@ def attention_vectors(feature_map: Tensor, norm_over: str) -> Tensor:
 
     Args:
         feature_map (Tensor): (B, C, T, H, W).
-        norm_over (str): ``'thw'``: one vector a sample; ``'hw'``: one a
-            frame, so that no frame counts for more than another.
+        norm_over (str): ``'thw'``: one vector per sample; ``'hw'``: one per
+            frame, so that all frames have the same weight.
 
     Returns:
         Tensor: (B, 1, T * H * W) or (B, T, H * W).
     """
     check_choice('attention_vectors', 'norm_over', norm_over, NORMS_OVER)
-    # float16 ends at the square of 256
+    # float16 overflows at the square of 256
     attention = at_least_float32(feature_map).square().mean(dim=1)
     attention = attention.flatten(2 if norm_over == 'hw' else 1)
     if norm_over == 'thw':
@@ -47,9 +47,9 @@ def at_loss(
 ) -> Tensor:
     """Computes the squared difference of the attention of two maps.
 
-    Maps of different grids are brought onto the smaller one first: pooling
-    features and pooling their squares are not the same, and the official
-    code does the former.
+    Maps of different grids are resized to the smaller one first. Pooling
+    features and pooling their squares differ; the official code pools
+    features.
 
     Args:
         student_map (Tensor): (B, C_s, T, H, W).
@@ -82,9 +82,10 @@ def deepest_pairs(
     """Pairs the last ``count`` stages of two models, deepest with deepest.
 
     Args:
-        student_maps (Sequence): One entry a stage, shallow to deep.
-        teacher_maps (Sequence): Likewise; may be longer or shorter.
-        count (int): Pairs wanted.
+        student_maps (Sequence): One entry per stage, shallow to deep.
+        teacher_maps (Sequence): The same for the teacher; the length may
+            differ.
+        count (int): Number of pairs.
 
     Returns:
         list[tuple]: Pairs of (student, teacher), shallow to deep.
@@ -110,7 +111,7 @@ class ATLoss(nn.Module):
     Args:
         loss_weight (float): Defaults to 20.0, about the authors' 1000 on the
             mean over a grid of 7 x 7.
-        stages (int): How many stages, from the deepest. Defaults to 2.
+        stages (int): Number of stages, from the deepest. Defaults to 2.
         norm_over (str): ``'thw'`` or ``'hw'``, see
             :func:`attention_vectors`. Defaults to ``'thw'``.
         reduction (str): ``'sum_positions'`` or ``'mean'`` (official), see

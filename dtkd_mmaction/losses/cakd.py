@@ -1,9 +1,9 @@
 """Cross-architecture knowledge distillation (Liu et al., ACCV 2022).
 
-A CNN student learns to attend as its transformer teacher does (partially
-crossed attention, PCA), to give the teacher's tokens (group-wise linear, GL)
-and to do so in a way that a discriminator cannot tell from the teacher. There
-is no official code.
+A CNN student learns the attention of its transformer teacher (partially
+crossed attention, PCA) and the teacher's tokens (group-wise linear, GL), and
+learns to produce tokens that a discriminator cannot distinguish from the
+teacher's. There is no official code.
 
 The teacher's queries, keys and values are fixed random projections of its
 final tokens, not those of its last block: a multiscale ViT pools its keys and
@@ -37,10 +37,10 @@ def partially_crossed(
     Args:
         student (Tensor): Any shape.
         teacher (Tensor): The same shape.
-        probability (float): Of a replacement, in [0, 1].
+        probability (float): Probability of a replacement, in [0, 1].
 
     Returns:
-        Tensor: The same shape; no gradient reaches what was replaced.
+        Tensor: The same shape; replaced elements have no gradient.
     """
     return torch.where(
         torch.rand_like(student) < probability, teacher, student
@@ -54,7 +54,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def value_relation(value: Tensor, value_rel: str) -> Tensor:
-    """Returns the relation of the values, by one reading of "V V / sqrt(d)".
+    """Computes the relation of the values, "V V / sqrt(d)" in the paper.
 
     Args:
         value (Tensor): (B, N, d).
@@ -62,7 +62,7 @@ def value_relation(value: Tensor, value_rel: str) -> Tensor:
             ``'gram'``: inner products of all pairs of tokens, (B, N, N).
 
     Returns:
-        Tensor: Divided by the root of d.
+        Tensor: The relation, divided by the square root of d.
     """
     check_choice('value_relation', 'value_rel', value_rel, VALUE_RELATIONS)
     scale = value.shape[-1] ** -0.5
@@ -82,9 +82,9 @@ def proj1_loss(
     Args:
         student_qkv (Sequence[Tensor]): Queries, keys, values, each
             (B, N, d).
-        teacher_qkv (Sequence[Tensor]): Likewise.
-        replace_probability (float): Of each of the student's elements, see
-            :func:`partially_crossed`.
+        teacher_qkv (Sequence[Tensor]): The teacher's, with the same shapes.
+        replace_probability (float): Probability for each of the student's
+            elements, see :func:`partially_crossed`.
         value_rel (str): See :func:`value_relation`.
 
     Returns:
@@ -139,14 +139,14 @@ class GroupwiseLinear(nn.Module):
     """Group-wise linear layer (GL): one linear map per group of positions.
 
     Args:
-        in_channels (int): Of the map.
-        out_channels (int): Of what it becomes.
+        in_channels (int): Channels of the map.
+        out_channels (int): Channels of the output.
         grid (tuple[int, int, int]): (T, H, W) of the map.
         neighbourhood (tuple[int, int, int]): Size of the contiguous blocks
             of positions that share a matrix; those at the far ends may be
             smaller.
         dropout (float): Probability that an input is zeroed. (Zeros in the
-            output would tell it from the teacher's tokens.)
+            output would distinguish it from the teacher's tokens.)
     """
 
     def __init__(
@@ -210,33 +210,34 @@ def as_tokens(feature_map: Tensor) -> Tensor:
 class CAKDLoss(nn.Module):
     """CAKD: PCA and GL projectors and the multi-view adversarial term.
 
-    Both maps are brought onto the smaller grid. The different views of the
-    student are ``ClipCorruption``'s work. The label loss is apart. One
-    optimizer serves all: the discriminator learns from detached tokens, the
-    student from a detached discriminator. All layers serve the training
+    Both maps are resized to the smaller grid. ``ClipCorruption`` creates the
+    different views of the student. The label loss is computed separately. One
+    optimizer trains all parts: the discriminator learns from detached tokens,
+    the student from a detached discriminator. All layers are used in training
     only.
 
     Args:
-        loss_weight (float): Of all terms together. Defaults to 1.0.
+        loss_weight (float): Weight of all terms together. Defaults to 1.0.
         student_shape (tuple): (C, T, H, W) of the student's map.
         teacher_shape (tuple): (C, T, H, W) of the teacher's map.
-        pca_weight (float): Of L_proj1. Defaults to 1.0.
-        gl_weight (float): Of L_proj2, the mean squared error of the tokens.
-            Defaults to 1.0.
-        adversarial_weight (float): lambda, of L_MVG; the authors do not
-            give theirs. Defaults to 0.1.
+        pca_weight (float): Weight of L_proj1. Defaults to 1.0.
+        gl_weight (float): Weight of L_proj2, the mean squared error of the
+            tokens. Defaults to 1.0.
+        adversarial_weight (float): lambda, weight of L_MVG; the authors do not
+            publish theirs. Defaults to 0.1.
         replace_probability (float): See :func:`partially_crossed`. Defaults
             to 0.5.
         value_rel (str): ``'square'`` or ``'gram'``, see
-            :func:`value_relation`. The latter is some hundreds at first,
-            with gradients to match: it needs a ``pca_weight`` of about
-            1e-3. Defaults to ``'square'``.
+            :func:`value_relation`. The latter has values of several hundred at
+            first and large gradients; it needs a ``pca_weight`` of about 1e-3.
+            Defaults to ``'square'``.
         neighbourhood (tuple[int, int, int]): Positions (T, H, W) that share
             a matrix of the GL projector. Defaults to (1, 4, 4).
-        dropout (float): Of the GL projector. Defaults to 0.1.
-        discriminator_width (int): Of both hidden layers. Defaults to 256.
-        seed (int): Of the projections that make the teacher's queries, keys
-            and values. Defaults to 0.
+        dropout (float): Dropout of the GL projector. Defaults to 0.1.
+        discriminator_width (int): Width of both hidden layers. Defaults to
+            256.
+        seed (int): Seed of the projections that compute the teacher's queries,
+            keys and values. Defaults to 0.
 
     Attributes:
         monitors (dict): After a call, ``proj1``, ``proj2``, ``mad`` and

@@ -1,9 +1,9 @@
 """Correlation congruence (Peng et al., ICCV 2019).
 
-The student learns how the samples of a batch relate to each other. Two
-definitions that are not equivalent go by the name: the kernel matrix of the
-paper, and the products of neighbours in the code of RepDistiller (Tian,
-Krishnan and Isola, ICLR 2020).
+The student learns the relations between the samples of a batch. Two
+definitions with this name are not equivalent: the kernel matrix of the paper,
+and the products of neighbours in the code of RepDistiller (Tian, Krishnan and
+Isola, ICLR 2020).
 """
 
 import math
@@ -26,8 +26,8 @@ def correlation_matrix(
 ) -> Tensor:
     """Computes the Taylor expansion of the Gaussian kernel of all pairs.
 
-    ``exp(-gamma * |x - y| ** 2) = exp(-2 * gamma) * exp(2 * gamma * x.y)``
-    for unit vectors, so the embeddings are made unit vectors first.
+    ``exp(-gamma * |x - y| ** 2) = exp(-2 * gamma) * exp(2 * gamma * x.y)`` for
+    unit vectors, so the embeddings are normalised first.
 
     Args:
         embeddings (Tensor): (B, D).
@@ -68,7 +68,7 @@ def cc_loss(
 def cc_neighbour_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Computes products of the errors of consecutive samples (RepDistiller).
 
-    It depends on the order of the batch, and is 0 where every second sample
+    It depends on the order of the batch, and is 0 if every second sample
     matches.
 
     Args:
@@ -89,9 +89,9 @@ def cc_neighbour_loss(student: Tensor, teacher: Tensor) -> Tensor:
 class CCLoss(nn.Module):
     """Correlation congruence of embeddings.
 
-    The student's embedding trains; the teacher's is a fixed seeded
-    orthogonal map, because two trainable embeddings reach a loss of 0 by
-    sending everything to one point.
+    The student's projection is trainable; the teacher's is a fixed orthogonal
+    matrix from a seed. Two trainable projections could reach a loss of 0 by
+    mapping everything to one point.
 
     Args:
         loss_weight (float): Defaults to 1.0. RepDistiller uses 0.02 with
@@ -100,13 +100,13 @@ class CCLoss(nn.Module):
         teacher_width (int): D of the teacher's embedding.
         form (str): ``'kernel'``: :func:`cc_loss`; ``'neighbour'``:
             :func:`cc_neighbour_loss`. Defaults to ``'kernel'``.
-        dim (int): D of both after the maps. Defaults to 128.
-        gamma (float): Of the kernel. Defaults to 0.4.
-        order (int): Of the kernel's expansion. Defaults to 2.
-        seed (int): Of the teacher's map. Defaults to 0.
-        gather (bool): Whether to relate the samples of all ranks, not only
-            of this one. Every rank must hold equally many. Defaults to
-            False.
+        dim (int): D of both after the projections. Defaults to 128.
+        gamma (float): Parameter of the kernel. Defaults to 0.4.
+        order (int): Order of the kernel's expansion. Defaults to 2.
+        seed (int): Seed of the teacher's projection. Defaults to 0.
+        gather (bool): Whether to relate the samples of all ranks, not only of
+            this one. Every rank must have the same number of samples. Defaults
+            to False.
 
     Raises:
         ValueError: For an unknown form.

@@ -1,8 +1,8 @@
 """Contrastive representation distillation (Tian, Krishnan, Isola, ICLR 2020).
 
-The student's embedding of a clip must be nearer to the teacher's of the same
-clip than to the teacher's of clips of other classes, and the other way round.
-The other clips' embeddings come from two memory banks.
+The student's embedding of a clip must be closer to the teacher's embedding of
+the same clip than to those of clips of other classes, and vice versa. Two
+memory banks store the embeddings of the other clips.
 """
 
 import math
@@ -22,10 +22,10 @@ UNSEEN = -1
 
 
 def crd_loss(positive: Tensor, negatives: Tensor, num_samples: int) -> Tensor:
-    """Noise-contrastive estimation: ``P / (P + M / n)`` is "the same clip".
+    """Noise-contrastive loss with ``P(same clip) = P / (P + M / n)``.
 
     Args:
-        positive (Tensor): log P of the anchor's own entry, (B,).
+        positive (Tensor): log P of each anchor's own entry, (B,).
         negatives (Tensor): log P of M entries of other classes, (B, M).
         num_samples (int): n, entries of the bank.
 
@@ -43,7 +43,7 @@ def crd_loss(positive: Tensor, negatives: Tensor, num_samples: int) -> Tensor:
 def draw_negatives(
     bank_labels: Tensor, sample_ids: Tensor, labels: Tensor, count: int
 ) -> Tensor:
-    """Entries of other classes, uniformly and with replacement.
+    """Draws entries of other classes, uniformly and with replacement.
 
     Args:
         bank_labels (Tensor): Class of every entry, (n,); ``UNSEEN`` is no
@@ -70,11 +70,11 @@ def draw_negatives(
 
 @MODELS.register_module()
 class CRDLoss(nn.Module):
-    """CRD between pooled vectors, both ways.
+    """Contrastive distillation between pooled vectors, in both directions.
 
-    The banks and what goes with them are buffers: a resumed training goes on
-    where it ended. Under distributed training every rank must hold equally
-    many samples; all ranks' banks stay equal.
+    The banks and their normalisation constants are buffers, so a resumed
+    training continues with them. In distributed training, every rank must have
+    the same number of samples; the banks of all ranks stay equal.
 
     Args:
         loss_weight (float): Defaults to 0.8. At chance the loss is about
@@ -82,10 +82,10 @@ class CRDLoss(nn.Module):
         num_samples (int): Size of the training set.
         student_width (int): D_s.
         teacher_width (int): D_t.
-        dim (int): Width of the space of comparison. Defaults to 128.
-        negatives (int): M, drawn for each sample. The authors take 16384 of
-            50000; at most a quarter of the training set keeps most draws
-            distinct. Defaults to 1024.
+        dim (int): Width of the common embedding space. Defaults to 128.
+        negatives (int): M, number of negatives per sample. The authors take
+            16384 of 50000; at most a quarter of the training set keeps most
+            draws distinct. Defaults to 1024.
         tau (float): Temperature of the similarities. Defaults to 0.07.
         momentum (float): Share of the old entry in an update of the banks.
             Defaults to 0.5.
@@ -165,7 +165,7 @@ class CRDLoss(nn.Module):
             [values.exp().mean() for values in similarities]
         )
         dist.all_reduce(z, op='mean')
-        if z.isfinite().all():  # or else float16 has overflowed
+        if z.isfinite().all():  # otherwise float16 has overflowed
             self.log_z.copy_(z.log())
 
     @torch.no_grad()
@@ -181,11 +181,11 @@ class CRDLoss(nn.Module):
             torch.cat(dist.all_gather(rows.detach().contiguous()))
             for rows in (student, teacher, labels, sample_ids)
         )
-        # A sampler that fills up the last batch repeats samples. The first
-        # one counts, so that the outcome is the same on every rank.
+        # A sampler that fills up the last batch repeats samples. The first one
+        # is used, so that the result is the same on every rank.
         same = sample_ids == sample_ids[:, None]
         first = ~same.tril(diagonal=-1).any(dim=1)
-        # An overflow of float16 would stay in the banks for ever.
+        # An overflow of float16 would stay in the banks forever.
         first &= student.isfinite().all(1) & teacher.isfinite().all(1)
         ids = sample_ids[first]
         for bank, rows in (
@@ -203,19 +203,19 @@ class CRDLoss(nn.Module):
         labels: Tensor,
         sample_ids: Tensor,
     ) -> Tensor:
-        """Weighted sum of :func:`crd_loss` for both kinds of anchors.
+        """Computes the weighted :func:`crd_loss` for both kinds of anchors.
 
         Args:
             student_embedding (Tensor): (B, D_s).
             teacher_embedding (Tensor): (B, D_t).
             labels (Tensor): Classes, (B,).
-            sample_ids (Tensor): Places in the training set, (B,).
+            sample_ids (Tensor): Indices in the training set, (B,).
 
         Returns:
             Tensor: Scalar.
 
         Raises:
-            ValueError: For an id that the banks have no entry for.
+            ValueError: For an id without an entry in the banks.
         """
         self._check_ids(sample_ids)
         student, teacher = (

@@ -1,8 +1,8 @@
 """Curriculum temperature (Li et al., AAAI 2023): KD with rising difficulty.
 
-The temperature is learnt against the student: it climbs the loss that the
-student descends, more and more over the first epochs. This is the authors'
-global temperature, one for all samples.
+The temperature is trained adversarially: it maximises the loss that the
+student minimises, with a strength that grows over the first epochs. This is
+the authors' global temperature, one for all samples.
 """
 
 import math
@@ -25,8 +25,8 @@ TAU_RANGE = 20.0
 class ScaleGradient(torch.autograd.Function):
     """Identity function that multiplies the gradient by a number.
 
-    The number carries the sign: a negative one reverses the gradient, and
-    nothing in here reverses it once more.
+    A negative number reverses the gradient; the function does not change the
+    sign otherwise.
     """
 
     @staticmethod
@@ -42,11 +42,11 @@ class ScaleGradient(torch.autograd.Function):
 
 
 def gradient_scale(epoch: int, decay_epochs: int) -> float:
-    """Returns lambda: from 0 to -1 along half a cosine, then -1.
+    """Returns lambda, which falls from 0 to -1 along half a cosine.
 
     Args:
         epoch (int): Counted from 1.
-        decay_epochs (int): Epoch that has -1 first; 0 for -1 throughout.
+        decay_epochs (int): First epoch with -1; 0 for -1 in all epochs.
 
     Returns:
         float: In [-1, 0].

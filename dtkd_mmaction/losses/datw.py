@@ -1,8 +1,8 @@
 """Discrepancy-Aware Teacher Weighting (paper section 3.3, Eq. 3 to 7).
 
-Read top-down: confidence (Eq. 4), discrepancy (Eq. 5), weights (Eq. 6), fused
-target (Eq. 3), loss (Eq. 7). Where the default departs from the print, and
-why: ``docs/equations.md``.
+In order: confidence (Eq. 4), discrepancy (Eq. 5), weights (Eq. 6), fused
+    target (Eq. 3), loss (Eq. 7). ``docs/equations.md`` explains where the
+    defaults differ from the printed equations.
 """
 
 import math
@@ -38,7 +38,7 @@ def teacher_confidence(logits: Tensor, tau: float, kind: str) -> Tensor:
 
     Args:
         logits (Tensor): Teacher logits, (B, N).
-        tau (float): Temperature of the softmax that is judged.
+        tau (float): Temperature of the softmax.
         kind (str): ``'one_plus_negentropy'``: 1 - H / log N, in [0, 1];
             ``'paper_literal'``: -H / log N, in [-1, 0], as printed;
             ``'max_prob'``; ``'exp_neg_entropy'``: exp(-H);
@@ -71,15 +71,14 @@ def student_teacher_discrepancy(
         student_logits (Tensor): (B, N).
         teacher_logits (Tensor): (B, N).
         kind (str): ``'prob_cosine'``: cosine distance of the softmaxes;
-            ``'raw_cosine'``: of the logits, as printed;
-            ``'centred_cosine'``: of the logits minus their mean over classes
-            (for two classes it is 0 or 2 and nothing between); ``'js'``:
-            Jensen-Shannon divergence / log 2.
-        tau (float): Temperature of the softmaxes of the last two.
+            ``'raw_cosine'``: of the logits, as printed; ``'centred_cosine'``:
+            of the logits minus their mean over classes (with two classes it is
+            always 0 or 2); ``'js'``: Jensen-Shannon divergence / log 2.
+        tau (float): Temperature of the softmaxes.
 
     Returns:
-        Tensor: (B,), in [0, 2] for the cosines of logits, else in [0, 1].
-            A zero vector counts as orthogonal to everything (1).
+        Tensor: (B,), in [0, 2] for the cosines of logits, else in [0, 1]. A
+            zero vector counts as orthogonal to all vectors (1).
     """
     check_choice('student_teacher_discrepancy', 'kind', kind, DISCREPANCIES)
     student = at_least_float32(student_logits)
@@ -107,10 +106,9 @@ def normalise_scores(scores: Tensor, kind: str, eps: float) -> Tensor:
 
     Args:
         scores (Tensor): (B, K), one column per teacher.
-        kind (str): ``'ratio_sum_to_one'``:
-            ``(|s| + eps / K) / (sum |s| + eps)``, which sums to one and
-            falls back to 1 / K where all scores vanish; ``'paper_ratio'``:
-            ``s / (sum s + eps)`` as printed; ``'softmax'``.
+        kind (str): ``'ratio_sum_to_one'``: ``(|s| + eps / K) / (sum |s| +
+            eps)``, which sums to one and is 1 / K if all scores are 0;
+            ``'paper_ratio'``: ``s / (sum s + eps)`` as printed; ``'softmax'``.
         eps (float): See above.
 
     Returns:
@@ -121,8 +119,8 @@ def normalise_scores(scores: Tensor, kind: str, eps: float) -> Tensor:
         return F.softmax(scores, dim=1)
     if kind == 'paper_ratio':
         return scores / (scores.sum(dim=1, keepdim=True) + eps)
-    # The printed confidence is negative for every teacher: the ratio of the
-    # magnitudes is then the printed ratio.
+    # The printed confidence is negative for every teacher. The ratio of the
+    # magnitudes then equals the printed ratio.
     scores = scores.abs()
     return (scores + eps / scores.shape[1]) / (
         scores.sum(dim=1, keepdim=True) + eps
@@ -189,11 +187,10 @@ def fused_log_probs(
         teacher_logits (Sequence[Tensor]): K tensors of (B, N).
         weights (Tensor): (B, K).
         tau (float): Temperature.
-        fuse (str): ``'logit'``: softmax of the weighted logits, as printed
-            (a geometric mean); ``'prob'``: weighted softmaxes, the weights
-            made to sum to one;
-            ``'standardised_logit'``: logits of zero mean and unit standard
-            deviation a sample first.
+        fuse (str): ``'logit'``: softmax of the weighted logits, as printed (a
+            geometric mean); ``'prob'``: weighted softmaxes, with weights
+            normalised to sum to one; ``'standardised_logit'``: logits with
+            zero mean and unit standard deviation per sample.
 
     Returns:
         Tensor: Log-probabilities at ``tau``, (B, N).

@@ -1,7 +1,7 @@
 """DIST: distillation from a stronger teacher (Huang et al., NeurIPS 2022).
 
-Probabilities need to correlate, not to agree: over the classes of a sample
-(inter) and over the samples of a class (intra).
+Probabilities must correlate instead of being equal: over the classes of a
+    sample (inter) and over the samples of a class (intra).
 """
 
 import torch.nn as nn
@@ -13,8 +13,8 @@ from .gather_rows import gather_rows
 from .numerics import at_least_float32
 from .options import check_ranges
 
-# Added to the product of norms, as in the official code. A class that no
-# sample of the batch is likely to show falls below it and counts as
+# Added to the product of norms, as in the official code. A class that is
+# improbable in all samples of the batch is below it and counts as
 # uncorrelated.
 EPS = 1e-8
 
@@ -25,7 +25,7 @@ def pearson_correlation(one: Tensor, other: Tensor, dim: int) -> Tensor:
     Args:
         one (Tensor): (B, N).
         other (Tensor): (B, N).
-        dim (int): The dimension that vanishes.
+        dim (int): The dimension that is reduced.
 
     Returns:
         Tensor: (N,) or (B,).
@@ -74,9 +74,9 @@ class DISTLoss(nn.Module):
         gamma (float): Weight of the samples' term. Defaults to 1.0.
         tau (float): Temperature; the authors use 4 on CIFAR. Defaults to
             1.0.
-        gather (bool): Whether to correlate over the samples of all ranks,
-            not only of this one. Every rank must hold equally many. Defaults
-            to False.
+        gather (bool): Whether to correlate over the samples of all ranks, not
+            only of this one. Every rank must have the same number of samples.
+            Defaults to False.
 
     Example:
         >>> import torch

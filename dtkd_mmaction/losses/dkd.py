@@ -1,8 +1,9 @@
 """Decoupled knowledge distillation (Zhao, Cui, Song, Qiu, Liang, CVPR 2022).
 
-KD is split by the label: how sure the teacher is of the target class (TCKD),
-and how it orders all other classes (NCKD). In KD the second part carries the
-factor 1 - p_c, so a sure teacher silences it; here it has its own weight.
+KD is split by the label: the confidence in the target class (TCKD), and the
+    distribution over all other classes (NCKD). In KD the second part has the
+    factor 1 - p_c, so a confident teacher suppresses it; here it has its own
+    weight.
 """
 
 from typing import Dict, Tuple, Union
@@ -43,13 +44,13 @@ def dkd_terms(
     student_logits = at_least_float32(student_logits)
     teacher_logits = at_least_float32(teacher_logits)
     labels = labels.unsqueeze(1)  # (B, 1)
-    # All classes but the label, by index: nothing is masked with a number
-    # that has to be large for one temperature and representable for all.
+    # All classes but the label, by index. A mask would need a number that is
+    # large for every temperature and representable.
     others = torch.arange(student_logits.shape[1] - 1, device=labels.device)
     others = others + (others >= labels)  # (B, N - 1)
 
     def target_or_other(logits: Tensor) -> Tensor:
-        # The log of 1 - q_c would be log 0 for a sure student.
+        # The log of 1 - q_c would be log 0 for a confident student.
         log_probs = F.log_softmax(logits / tau, dim=1)
         other = log_probs.gather(1, others).logsumexp(dim=1, keepdim=True)
         return torch.cat([log_probs.gather(1, labels), other], 1)  # (B, 2)
@@ -99,8 +100,9 @@ class DKDLoss(nn.Module):
     Args:
         loss_weight (float): Defaults to 1.0.
         alpha (float): Weight of TCKD. Defaults to 1.0.
-        beta (float): Weight of NCKD; the authors use 0.5 to 8, the more the
-            better the teacher orders the other classes. Defaults to 2.0.
+        beta (float): Weight of NCKD; the authors use 0.5 to 8, larger values
+            for teachers with a better ranking of the other classes. Defaults
+            to 2.0.
         tau (float): Temperature. Defaults to 4.0.
         warm_up_epochs (int): Epochs over which the weight grows to its full
             value; the authors use 20 of 240 (CIFAR-100). Defaults to 0.

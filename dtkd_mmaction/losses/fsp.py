@@ -1,8 +1,7 @@
 """Flow of the solution procedure (Yim, Joo, Bae and Kim, CVPR 2017).
 
-What a network does between two stages is described by how their channels go
-together, over all positions: a Gram matrix. The student learns the teacher's
-matrices.
+The flow between two stages is described by the Gram matrix of their channels
+over all positions. The student learns the teacher's matrices.
 """
 
 from typing import List, Sequence, Tuple
@@ -24,8 +23,8 @@ def fsp_matrix(first: Tensor, second: Tensor) -> Tensor:
 
     Args:
         first (Tensor): (B, C_1, T, H, W).
-        second (Tensor): (B, C_2, T', H', W'); the larger grid is averaged
-            down to the smaller.
+        second (Tensor): (B, C_2, T', H', W'); the larger grid is pooled to the
+            smaller.
 
     Returns:
         Tensor: (B, C_1, C_2).
@@ -67,18 +66,18 @@ def fsp_loss(
 class FSPLoss(nn.Module):
     """FSP loss on the matrices of all pairs of consecutive stages.
 
-    The authors train with this loss first and with the labels afterwards;
-    here both go together. A ViT teacher's maps are best tapped before its
-    final LayerNorm.
+    The authors train with this loss first and with the labels afterwards; here
+    both are used together. Tap a ViT teacher's maps before its final
+    LayerNorm.
 
     Args:
         loss_weight (float): Defaults to 1.0.
         student_shapes (list[tuple]): (C, T, H, W) of every stage, shallow to
             deep.
-        teacher_shapes (list[tuple]): Likewise. Stages are paired from the
-            deep end, the surplus of the longer list is left out. Where the
-            channels of a pair differ, a 1x1x1 convolution, for training
-            only, takes the student's to the teacher's.
+        teacher_shapes (list[tuple]): The same for the teacher. Stages are
+            paired from the deepest; surplus stages are ignored. If the
+            channels of a pair differ, a 1x1x1 convolution (in training only)
+            maps the student's to the teacher's.
 
     Raises:
         ValueError: If there are fewer than two stages.

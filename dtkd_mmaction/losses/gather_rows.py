@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class GatherWithGradient(torch.autograd.Function):
-    """All ranks' rows, in the order of ranks; the gradient flows to all.
+    """Gathers the rows of all ranks in order, with a gradient to all.
 
     Backward sums every rank's gradient of the local rows, so that with the
     average that DistributedDataParallel takes afterwards, the parameters get
@@ -18,7 +18,7 @@ class GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, rows: Tensor) -> Tensor:
-        """(B, D) of this rank to (world size * B, D)."""
+        """Maps (B, D) of this rank to (world size * B, D)."""
         rows = rows.contiguous()
         gathered = [
             torch.empty_like(rows) for _ in range(dist.get_world_size())
@@ -28,17 +28,17 @@ class GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        """Sum of the ranks' gradients of this rank's rows."""
+        """Sums the gradients of all ranks for the rows of this rank."""
         gradient = gradient.contiguous().clone()
         torch_dist.all_reduce(gradient)
         return gradient.chunk(dist.get_world_size())[dist.get_rank()]
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Returns the rows of all ranks; those given in a single process.
+    """Returns the rows of all ranks; in a single process, the same rows.
 
     Args:
-        rows (Tensor): (B, D), equally many on every rank.
+        rows (Tensor): (B, D), the same shape on every rank.
 
     Returns:
         Tensor: (world size * B, D).

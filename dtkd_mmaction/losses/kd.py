@@ -1,4 +1,4 @@
-"""Hinton's knowledge distillation (Eq. 1) and the KL that others share."""
+"""Knowledge distillation (Hinton, Eq. 1) and the shared KL divergence."""
 
 from typing import Union
 
@@ -26,7 +26,7 @@ def kl_divergence(
         tau (float or Tensor): Temperature of the student's softmax.
 
     Returns:
-        Tensor: One value a sample, (B,), without the factor ``tau ** 2``.
+        Tensor: One value per sample, (B,), without the factor ``tau ** 2``.
     """
     student_log_probs = F.log_softmax(student_logits / tau, dim=1)
     return F.kl_div(

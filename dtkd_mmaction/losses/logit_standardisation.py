@@ -1,14 +1,14 @@
 """Logit standardisation (Sun, Ren, Li, Wang and Cao, CVPR 2024).
 
-A preparation of logits, not a loss: losses on logits offer it as their option
-``standardise``. The label loss goes on using the raw logits.
+It is not a loss: losses on logits have it as their option ``standardise``. The
+    label loss uses the raw logits.
 """
 
 from torch import Tensor
 
 from .numerics import at_least_float32
 
-# The official code's guard of the division; constant logits become zeros.
+# Avoids a division by 0, as in the official code; constant logits become 0.
 EPS = 1e-7
 
 
@@ -16,10 +16,10 @@ def standardise_logits(logits: Tensor) -> Tensor:
     """Standardises each sample's logits to mean 0 and deviation 1.
 
     A loss on the result sees only the shape of the logits, not their offset
-    and scale, which a student of less capacity need not copy. Logits of one
-    scale are softer than raw ones, which is why the authors go with a
-    temperature of 2 and a weight of 9. The gradient flows through mean and
-    standard deviation, so it never asks for another offset or scale.
+    and scale, which a student of less capacity need not copy. Standardised
+    logits are softer than raw ones, so the authors use a temperature of 2 and
+    a weight of 9. The gradient includes the mean and the standard deviation,
+    so it never changes the offset or the scale.
 
     Args:
         logits (Tensor): (..., N), N > 1.

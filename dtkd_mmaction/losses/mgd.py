@@ -1,7 +1,7 @@
 """Masked generative distillation (Yang, Li, Shao, Shi, Yuan, ECCV 2022).
 
-A part of the student's last map is blotted out, and a small generator has to
-make the teacher's whole map from the rest.
+A part of the student's last map is masked, and a small generator reconstructs
+the teacher's whole map from the rest.
 """
 
 from typing import Tuple
@@ -29,8 +29,8 @@ def mgd_loss(
         generated (Tensor): (B, C, T, H, W).
         teacher_map (Tensor): (B, C, T, H, W).
         reduction (str): ``'mse_mean'``: mean over all elements;
-            ``'sum_per_sample'``: sum over a sample, mean over the batch, as
-            in the official code, which is C * T * H * W times as much.
+            ``'sum_per_sample'``: sum over a sample, mean over the batch, as in
+            the official code, which is C * T * H * W times larger.
 
     Returns:
         Tensor: Scalar.
@@ -49,14 +49,14 @@ def random_mask(
 ) -> Tensor:
     """Draws zeros with probability ``mask_ratio`` and ones otherwise.
 
-    What is kept is not scaled up, as it would be by dropout.
+    Unlike dropout, the kept elements are not scaled up.
 
     Args:
         feature_map (Tensor): (B, C, T, H, W).
-        mask_on (str): What is dropped as one: a ``'channel'`` (the authors'
-            for classification), a ``'position'`` (theirs for detection and
-            segmentation), or a ``'tube'``: a position in all frames, which
-            the next frame does not give away.
+        mask_on (str): Unit that is masked: a ``'channel'`` (the authors'
+            choice for classification), a ``'position'`` (their choice for
+            detection and segmentation), or a ``'tube'``: a position in all
+            frames, so that neighbouring frames do not reveal it.
         mask_ratio (float): In [0, 1].
 
     Returns:
@@ -77,7 +77,7 @@ def random_mask(
 class MGDLoss(nn.Module):
     """MGD: generates the teacher's last map from the student's masked map.
 
-    The layers serve the training only.
+    The layers are used in training only.
 
     Args:
         loss_weight (float): Defaults to 1.0, for ``'mse_mean'``. The
@@ -87,8 +87,8 @@ class MGDLoss(nn.Module):
         teacher_shape (tuple): (C, T, H, W) of the teacher's map.
         mask_on (str): ``'channel'``, ``'position'`` or ``'tube'``, see
             :func:`random_mask`. Defaults to ``'channel'``.
-        mask_ratio (float): Fraction that is dropped; the authors take 0.15
-            for channels, 0.65 or 0.75 for positions. Defaults to 0.15.
+        mask_ratio (float): Fraction that is masked; the authors use 0.15 for
+            channels, 0.65 or 0.75 for positions. Defaults to 0.15.
         reduction (str): ``'mse_mean'`` or ``'sum_per_sample'`` (official),
             see :func:`mgd_loss`. Defaults to ``'mse_mean'``.
 

@@ -1,8 +1,8 @@
 """One for all, OFA-KD (Hao, Guo, Han, Tang, Hu, Wang, Xu, NeurIPS 2023).
 
-Features of different architectures do not compare, their logits do: every
-stage of the student gets a small classifier that learns the teacher's logits,
-with more weight on the right class.
+Features of different architectures are not comparable, but their logits are.
+Every stage of the student gets a small classifier that learns the teacher's
+logits, with more weight on the correct class.
 """
 
 from typing import List, Sequence, Tuple
@@ -34,7 +34,7 @@ def ofa_loss(
         student_logits (Tensor): (B, N).
         teacher_logits (Tensor): (B, N).
         labels (Tensor): Classes, (B,).
-        epsilon (float): Above 1, the right class counts for more.
+        epsilon (float): Values above 1 give the correct class more weight.
         tau (float): Temperature of both softmaxes.
 
     Returns:
@@ -53,8 +53,8 @@ def separable_convolution(in_channels: int, out_channels: int) -> nn.Module:
     """Builds two depthwise separable convolutions that halve the size.
 
     Args:
-        in_channels (int): Also between the two.
-        out_channels (int): After them.
+        in_channels (int): Channels of the input and between the two.
+        out_channels (int): Channels of the output.
 
     Returns:
         nn.Module: (B, C_in, T, H, W) to (B, C_out, T, ceil(H / 2),
@@ -85,11 +85,11 @@ def stage_head(
     """Builds the classifier of one stage.
 
     Args:
-        channels (int): Of the stage's map.
-        width (int): Of the vector that is classified.
-        depth (int): Stages between this one and the deepest: as many
-            separable convolutions, each doubling the channels but for the
-            last.
+        channels (int): Channels of the stage's map.
+        width (int): Width of the vector that is classified.
+        depth (int): Stages between this one and the deepest: the same number
+            of separable convolutions; each one but the last doubles the
+            channels.
         num_classes (int): Width of the logits.
 
     Returns:
@@ -123,24 +123,25 @@ def stage_head(
 class OFALoss(nn.Module):
     """OFA-KD: the student and each of its stages follow the teacher's logits.
 
-    The stages' classifiers serve the training only.
+    The stages' classifiers are used in training only.
 
     Args:
-        loss_weight (float): Of all terms together. Defaults to 1.0.
+        loss_weight (float): Weight of all terms together. Defaults to 1.0.
         student_shapes (list[tuple]): (C, T, H, W) of the student's stages,
             shallow to deep.
-        teacher_width (int): Of the teacher's embedding. The stages are
-            classified by vectors of this width or of the student's deepest
-            stage, whichever is the wider.
+        teacher_width (int): Width of the teacher's embedding. The stages are
+            classified from vectors of this width or that of the student's
+            deepest stage, whichever is larger.
         num_classes (int): Width of the logits.
-        stages (int): How many stages, from the deepest; the shallow ones
-            cost memory. All, if there are fewer. Defaults to 3.
-        stage_weight (float): Of the stages' sum. The authors take 1, or 0.1
-            on CIFAR. Defaults to 0.5.
-        final_weight (float): Of the term of the student's own logits.
+        stages (int): Number of stages, from the deepest, or all if there are
+            fewer; shallow stages need much memory. Defaults to 3.
+        stage_weight (float): Weight of the sum over the stages. The authors
+            use 1, or 0.1 on CIFAR. Defaults to 0.5.
+        final_weight (float): Weight of the term of the student's own logits.
             Defaults to 1.0.
-        epsilon (float): Of the stages. Defaults to 1.0.
-        final_epsilon (float): Of the student's own logits. Defaults to 1.0.
+        epsilon (float): epsilon of the stages. Defaults to 1.0.
+        final_epsilon (float): epsilon of the student's own logits. Defaults to
+            1.0.
         tau (float): Temperature. Defaults to 1.0.
 
     Raises:

@@ -12,8 +12,8 @@ class Range(NamedTuple):
         low (float): Smallest value.
         high (float): Largest value. Defaults to infinity.
         above (bool): Whether ``low`` itself is excluded. Defaults to False.
-        whole (bool): Whether only integers count. Defaults to False.
-        optional (bool): Whether ``None`` is a value too. Defaults to False.
+        whole (bool): Whether only integers are allowed. Defaults to False.
+        optional (bool): Whether ``None`` is allowed. Defaults to False.
     """
 
     low: float
@@ -46,8 +46,8 @@ TEMPERATURE = Range(0, above=True)
 FRACTION = Range(0, 1)
 COUNT = Range(1, whole=True)
 EPOCHS = Range(0, whole=True)
-# An option of one name means the same in every loss. Every option whose name
-# ends in `_weight` is a WEIGHT.
+# An option has the same meaning in every loss. Every option whose name ends in
+# `_weight` is a WEIGHT.
 RANGES: Dict[str, Range] = dict(
     alpha=WEIGHT,
     beta=WEIGHT,
@@ -128,7 +128,7 @@ def preset_options(
         owner (str): Name of the class, for the messages.
         presets (dict): Preset name -> option name -> value.
         preset (str): The preset to start from.
-        options (dict): What the user wrote.
+        options (dict): Options of the user.
 
     Returns:
         dict: Every option of the preset, with its final value.

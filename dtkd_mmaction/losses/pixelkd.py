@@ -1,7 +1,7 @@
 """Pixel distillation, one-stage ISRD (Guo, Han, Li, Cheng, Hu, Zhang, 2024).
 
-A student that looks at a small clip has to draw the teacher's larger one from
-the output of its first convolution, so that the stem keeps the details.
+A student with small clips reconstructs the teacher's larger clip from the
+output of its first convolution, so that the stem keeps the details.
 """
 
 import math
@@ -24,7 +24,7 @@ def pixel_kd_loss(reconstruction: Tensor, clip: Tensor) -> Tensor:
 
     Args:
         reconstruction (Tensor): (B, 3, T, H, W).
-        clip (Tensor): What it should be, (B, 3, T, H, W).
+        clip (Tensor): Target, (B, 3, T, H, W).
 
     Returns:
         Tensor: Scalar.
@@ -41,7 +41,7 @@ def pixel_kd_loss(reconstruction: Tensor, clip: Tensor) -> Tensor:
 
 
 def evenly_spaced_frames(clip: Tensor, count: int) -> Tensor:
-    """Takes ``count`` evenly spaced frames, beginning with the first.
+    """Selects ``count`` evenly spaced frames, starting with the first.
 
     Args:
         clip (Tensor): (B, C, T, H, W).
@@ -57,13 +57,13 @@ def evenly_spaced_frames(clip: Tensor, count: int) -> Tensor:
 
 
 def fit_frames(frames: Tensor, size: Tuple[int, int], fit: str) -> Tensor:
-    """Brings frames to a size.
+    """Resizes or crops frames to a size.
 
     Args:
         frames (Tensor): (B, 3, H, W).
         size (tuple[int, int]): Wanted height and width.
-        fit (str): ``'resize'``: bilinear; ``'crop'``: what lies beyond at
-            the bottom and the right is cut off.
+        fit (str): ``'resize'``: bilinear; ``'crop'``: the bottom and the right
+            are cut off.
 
     Returns:
         Tensor: (B, 3, height, width); for ``'crop'`` not larger than
@@ -84,22 +84,20 @@ def fit_frames(frames: Tensor, size: Tuple[int, int], fit: str) -> Tensor:
 class PixelKDLoss(nn.Module):
     """PixelKD: reconstructs the teacher's clip from the student's stem.
 
-    The term of the reconstruction alone: the authors add KD with 0.9 at
-    tau 4 and a label loss with 0.1. Every frame is drawn by itself. The
-    layers serve the training only.
+    This is the reconstruction term alone; the authors add KD with weight 0.9
+    at tau 4 and a label loss with 0.1. Every frame is reconstructed
+    independently. The layers are used in training only.
 
     Args:
-        loss_weight (float): eta; the authors take 50 for a student at a
-            quarter of the teacher's size and 10 for one at the half.
-            Defaults to 10.0.
+        loss_weight (float): eta; the authors use 50 for a student at a quarter
+            of the teacher's size and 10 at half of it. Defaults to 10.0.
         student_stem_shape (tuple): (C, T, H, W) of the raw output of the
             student's first convolution.
         teacher_clip_shape (tuple): (3, T, H, W) of the teacher's input.
-        fit (str): How a reconstruction that is too large, as the
-            magnification is a whole number, meets the teacher's size.
-            ``'resize'``; ``'crop'`` (official), which draws at a wrong
-            scale, the more so the further from the top left. Defaults to
-            ``'resize'``.
+        fit (str): How to fit the reconstruction to the teacher's size; it can
+            be too large, because the magnification is an integer.
+            ``'resize'``, or ``'crop'`` (official), which reconstructs at a
+            wrong scale. Defaults to ``'resize'``.
 
     Raises:
         ValueError: For an unknown ``fit``.
@@ -141,7 +139,7 @@ class PixelKDLoss(nn.Module):
         self.activation = nn.PReLU(3)
 
     def reconstruct(self, student_stem: Tensor) -> Tensor:
-        """Draws every frame, ``magnification`` times as large as the stem.
+        """Reconstructs frames, ``magnification`` times as large as the stem.
 
         Args:
             student_stem (Tensor): (B, C, T, H, W).
@@ -159,8 +157,8 @@ class PixelKDLoss(nn.Module):
         Args:
             student_stem (Tensor): (B, C, T, H, W), before normalisation and
                 activation.
-            teacher_clip (Tensor): Normalised, (B, 3, T', H', W'). The one
-                with more frames is thinned out evenly.
+            teacher_clip (Tensor): Normalised, (B, 3, T', H', W'). Of the one
+                with more frames, evenly spaced frames are used.
 
         Returns:
             Tensor: Scalar.

@@ -1,7 +1,7 @@
 """Knowledge review, ReviewKD (Chen, Liu, Zhao, Jia, CVPR 2021).
 
 The student's stages are fused from the deepest to the shallowest, so that a
-stage of the teacher also teaches the student's stages below it.
+stage of the teacher also trains the student's earlier stages.
 """
 
 from typing import List, Optional, Sequence, Tuple
@@ -22,9 +22,9 @@ PYRAMID = (4, 2, 1)
 def hcl_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Computes the hierarchical context loss: errors at several resolutions.
 
-    The maps as they are have the weight 1, and pooled to 4 x 4, 2 x 2 and
-    1 x 1 in every frame half of the one before; the sum is divided by the
-    sum of the weights. A resolution that the maps do not exceed is left out.
+    The original maps have weight 1; maps pooled to 4 x 4, 2 x 2 and 1 x 1 per
+    frame have half of the previous weight. The sum is divided by the sum of
+    the weights. Resolutions not below that of the maps are omitted.
 
     Args:
         student (Tensor): (B, C, T, H, W).
@@ -53,8 +53,8 @@ def hcl_loss(student: Tensor, teacher: Tensor) -> Tensor:
 class SafeBatchNorm3d(nn.BatchNorm3d):
     """Batch norm that also accepts a single vector.
 
-    The pooled vector of a last batch of one clip has no variance: the
-    running statistics stand in.
+    The pooled vector of a last batch of one clip has no variance; the running
+    statistics are used then.
     """
 
     def forward(self, feature_map: Tensor) -> Tensor:
@@ -82,9 +82,9 @@ class AttentionBasedFusion(nn.Module):
     """Attention-based fusion (ABF) of a stage with the deeper stages.
 
     Args:
-        in_channels (int): Of the student's stage.
-        mid_channels (int): Of what is passed on.
-        out_channels (int): Of the teacher's stage.
+        in_channels (int): Channels of the student's stage.
+        mid_channels (int): Channels of the map that is passed on.
+        out_channels (int): Channels of the teacher's stage.
         fuse (bool): Whether there is a deeper level.
     """
 
@@ -100,8 +100,8 @@ class AttentionBasedFusion(nn.Module):
             nn.Conv3d(in_channels, mid_channels, 1, bias=False),
             SafeBatchNorm3d(mid_channels),
         )
-        # In every frame, as the authors' 3 x 3: over three frames as well it
-        # would cost more than the students do.
+        # Per frame, as the authors' 3 x 3. A kernel over three frames would
+        # cost more than the student.
         self.expand = nn.Sequential(
             nn.Conv3d(
                 mid_channels,
@@ -126,8 +126,8 @@ class AttentionBasedFusion(nn.Module):
 
         Args:
             student_map (Tensor): (B, C_in, T, H, W).
-            deeper (Tensor, optional): What the deeper level passed on,
-                (B, C_mid, ...); None for the deepest.
+            deeper (Tensor, optional): Map passed on by the deeper level, (B,
+                C_mid, ...); None for the deepest.
             grid (Sequence[int]): (T', H', W') of the teacher's stage.
 
         Returns:
@@ -148,22 +148,22 @@ class ReviewKDLoss(nn.Module):
     """ReviewKD on the deepest stages and the pooled vector.
 
     The authors compare maps before the last activation of a stage; here the
-    stages are what they are tapped as. The layers serve the training only.
+    tapped maps are compared. The layers are used in training only.
 
     Args:
-        loss_weight (float): The authors take 0.6 to 8. Defaults to 1.0.
+        loss_weight (float): The authors use 0.6 to 8. Defaults to 1.0.
         student_shapes (list[tuple]): (C, T, H, W) of the student's stages,
             shallow to deep.
-        teacher_shapes (list[tuple]): Of the teacher's, which may be more or
-            fewer: they are paired from the deep end.
-        student_width (int): Of the embedding.
-        teacher_width (int): Of the embedding.
-        stages (int): Pairs of stages; all, if there are fewer. Defaults to
-            3.
+        teacher_shapes (list[tuple]): The same for the teacher. The numbers may
+            differ; stages are paired from the deepest.
+        student_width (int): Width of the student's embedding.
+        teacher_width (int): Width of the teacher's embedding.
+        stages (int): Number of pairs of stages, or all if there are fewer.
+            Defaults to 3.
         mid_channels (int, optional): Channels in which stages are fused.
             Defaults to those of the student's deepest stage, at most 512.
         warm_up_epochs (int): Epochs until the loss has its full weight; the
-            authors take 20 of 240. Defaults to 0.
+            authors use 20 of 240. Defaults to 0.
 
     Raises:
         ValueError: For fewer than one stage.

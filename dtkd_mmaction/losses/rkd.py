@@ -14,9 +14,9 @@ from .numerics import at_least_float32
 from .options import check_choice, check_ranges
 
 PAIRS = ('distinct', 'all_entries')
-# Coincident points keep this distance (the official code's, after the root).
+# Distance of coincident points, as in the official code.
 MIN_DISTANCE = 1e-6
-# Elements of the largest tensor that the angles of a batch may take at once.
+# Elements of the largest tensor in the computation of the angles.
 MAX_ELEMENTS = 2**24
 
 
@@ -24,34 +24,34 @@ class PairDistances(torch.autograd.Function):
     """Euclidean distances of all pairs, with a backward pass of O(B * D).
 
     The distances are computed from differences (``torch.pdist``): the Gram
-    identity loses every digit for pooled post-ReLU features, whose mean is
-    large compared with their spread. PyTorch's own backward pass of ``pdist``
-    and ``cdist`` stores (B, B, D) on a GPU; here it is one product of
-    (B, B) and (B, D).
+    identity loses all significant digits for pooled post-ReLU features, whose
+    mean is large compared with their spread. PyTorch's own backward pass of
+    ``pdist`` and ``cdist`` stores (B, B, D) on a GPU; here it is one product
+    of (B, B) and (B, D).
     """
 
     @staticmethod
     def forward(ctx, embeddings: Tensor) -> Tensor:
-        """(B, D) to (B * (B - 1) / 2,), ordered as ``torch.triu_indices``."""
+        """Maps (B, D) to (B * (B - 1) / 2,), as ``torch.triu_indices``."""
         distances = torch.pdist(embeddings)
         ctx.save_for_backward(embeddings, distances)
         return distances
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        """``sum_j w_ij (x_i - x_j)`` with ``w = gradient / distance``."""
+        """Returns ``sum_j w_ij (x_i - x_j)``, ``w = gradient / distance``."""
         embeddings, distances = ctx.saved_tensors
         batch = len(embeddings)
         rows, columns = torch.triu_indices(
             batch, batch, 1, device=embeddings.device
         )
-        # Coincident points pull nowhere.
+        # Coincident points have no gradient.
         pull = torch.where(distances > 0, gradient / distances, 0)
         weights = embeddings.new_zeros(batch, batch)
         weights[rows, columns] = pull
         weights = weights + weights.t()
-        # Differences do not change with the mean; without it the two
-        # products do not cancel.
+        # Subtracting the mean does not change differences, and it avoids
+        # cancellation in the two products.
         centred = embeddings - embeddings.mean(dim=0)
         return weights.sum(dim=1, keepdim=True) * centred - weights @ centred
 
@@ -59,7 +59,7 @@ class PairDistances(torch.autograd.Function):
 def rkd_distance_loss(
     student: Tensor, teacher: Tensor, pairs: str = 'distinct'
 ) -> Tensor:
-    """Smooth-L1 between mean-normalised pairwise distances (Eq. 13).
+    """Computes smooth L1 of mean-normalised pairwise distances (Eq. 13).
 
     Args:
         student (Tensor): Embeddings, (B, D_s).
@@ -93,7 +93,7 @@ def rkd_angle_loss(
     pairs: str = 'distinct',
     max_elements: int = MAX_ELEMENTS,
 ) -> Tensor:
-    """Smooth-L1 between the cosines of all angles in the batch.
+    """Computes smooth L1 of the cosines of all angles in the batch.
 
     A large batch is computed in groups of vertices, which are computed again
     in the backward pass, so memory does not grow with B * B * D.
@@ -148,8 +148,7 @@ def angle_error(
     Args:
         student (Tensor): Embeddings, (B, D_s).
         teacher (Tensor): Embeddings, (B, D_t).
-        vertices (tuple[int, int]): First vertex, and the one behind the
-            last.
+        vertices (tuple[int, int]): First vertex, and one after the last.
         distinct (bool): Whether only triples of three different samples
             count.
 
@@ -182,13 +181,13 @@ class RKDLoss(nn.Module):
         loss_weight (float): gamma of Eq. 14. Defaults to 1.0.
         distance_weight (float): Weight of the distance term, the one of
             Eq. 13. Defaults to 1.0.
-        angle_weight (float): Weight of RKD's angle term, which the paper
-            leaves out. Defaults to 0.0.
+        angle_weight (float): Weight of RKD's angle term, which the paper does
+            not use. Defaults to 0.0.
         pairs (str): ``'distinct'`` (paper) or ``'all_entries'`` (official
             RKD code). Defaults to ``'distinct'``.
-        gather (bool): Whether to relate the samples of all ranks, not only
-            of this one. Every rank must hold equally many. Defaults to
-            False.
+        gather (bool): Whether to relate the samples of all ranks, not only of
+            this one. Every rank must have the same number of samples. Defaults
+            to False.
 
     Example:
         >>> import torch
@@ -223,7 +222,7 @@ class RKDLoss(nn.Module):
     def forward(
         self, student_embedding: Tensor, teacher_embedding: Tensor
     ) -> Tensor:
-        """Weighted sum of both terms.
+        """Computes the weighted sum of both terms.
 
         Args:
             student_embedding (Tensor): (B, D_s).

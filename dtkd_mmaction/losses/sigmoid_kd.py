@@ -39,9 +39,9 @@ def sigmoid_kd_loss(
 class SigmoidKDLoss(nn.Module):
     """Distils the probability of each class, for multi-label heads.
 
-    Heads with ``multi_class=True`` or ``BCELossWithLogits`` score every
-    class by itself, so a softmax over the classes, which all other losses on
-    logits take, compares something that the models do not predict.
+    Heads with ``multi_class=True`` or ``BCELossWithLogits`` score every class
+    independently. The softmax over the classes in all other losses on logits
+    does not describe what such models predict.
 
     Args:
         loss_weight (float): Defaults to 1.0.

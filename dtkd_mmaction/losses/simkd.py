@@ -11,12 +11,12 @@ from .numerics import at_least_float32
 
 
 def simkd_loss(projected: Tensor, teacher_map: Tensor) -> Tensor:
-    """Mean squared error on the smaller of both grids.
+    """Computes the mean squared error on the smaller of both grids.
 
     Args:
         projected (Tensor): The student's, (B, C, T, H, W).
-        teacher_map (Tensor): (B, C, T', H', W'). A class token is a map of
-            one position, so the student's is then averaged.
+        teacher_map (Tensor): (B, C, T', H', W'). A class token is a map of one
+            position; the student's map is then averaged.
 
     Returns:
         Tensor: Scalar.

@@ -1,8 +1,8 @@
 """Structure Discrepancy-Aware Distillation (section 3.4, Eq. 8 to 10, 12).
 
-Read top-down: masks (Eq. 9 and 10), their intersection, the masked squared
-error (Eq. 12), then the class, whose forward is the whole of section 3.4
-apart from the branch (``modules/structure_discrepancy_branch.py``, Eq. 11).
+In order: masks (Eq. 9 and 10), their intersection, the masked squared error
+    (Eq. 12), and the class, whose forward is section 3.4 without the branch
+    (``modules/structure_discrepancy_branch.py``, Eq. 11).
 """
 
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
@@ -24,19 +24,19 @@ QUANTILE_SCOPES = ('sample', 'frame', 'batch')
 MASK_COMBINES = ('and', 'or', 'res', 'act', 'none')
 EMPTY_POLICIES = ('fallback_res', 'skip')
 REDUCTIONS = ('masked_mean', 'sum_per_sample', 'mean_all')
-# A residual with less than this part of its first variance has collapsed.
+# A residual with less than this fraction of its first variance has collapsed.
 COLLAPSED = 0.05
 
 
 class Target(NamedTuple):
-    """What the branch is to predict.
+    """Target of the branch.
 
     Attributes:
         residual (Tensor): (B, C, T, H, W).
-        mask (Tensor): Where it counts, (B, 1 or C, T, H, W).
-        projected (tuple[Tensor, Tensor], optional): phi_ViT and phi_CNN of
-            the teachers' maps, each (B, C, T, H, W). None where the residual
-            was kept without them, and is 0 outside the mask.
+        mask (Tensor): Positions that are trained, (B, 1 or C, T, H, W).
+        projected (tuple[Tensor, Tensor], optional): phi_ViT and phi_CNN of the
+            teachers' maps, each (B, C, T, H, W). None if the residual comes
+            from a masked cache; it is then 0 outside the mask.
     """
 
     residual: Tensor
@@ -45,14 +45,14 @@ class Target(NamedTuple):
 
 
 def residual_score(residual: Tensor, kind: str) -> Tensor:
-    """What Eq. 9 thresholds.
+    """Computes the score that Eq. 9 compares with a quantile.
 
     Args:
         residual (Tensor): (B, C, T, H, W).
         kind (str): ``'l2'``: norm over channels; ``'mean_abs'``;
             ``'signed_mean'``: mean over channels, which favours positive
-            differences; ``'elementwise'``: the signed value itself, a mask
-            of its own for every channel.
+            differences; ``'elementwise'``: the signed value itself, with a
+            separate mask for every channel.
 
     Returns:
         Tensor: (B, 1, T, H, W), or (B, C, T, H, W) for ``'elementwise'``.
@@ -69,10 +69,10 @@ def residual_score(residual: Tensor, kind: str) -> Tensor:
 
 
 def activation_score(f_cnn: Tensor, kind: str) -> Tensor:
-    """What Eq. 10 thresholds: a mean over the CNN teacher's channels.
+    """Computes the score of Eq. 10: a mean over the CNN teacher's channels.
 
     Args:
-        f_cnn (Tensor): (B, C, T, H, W), as the CNN teacher gave it.
+        f_cnn (Tensor): Map of the CNN teacher, (B, C, T, H, W).
         kind (str): ``'mean'`` of the values, ``'mean_abs'`` or ``'mean_sq'``.
 
     Returns:
@@ -90,7 +90,7 @@ def activation_score(f_cnn: Tensor, kind: str) -> Tensor:
 def quantile_mask(
     score: Tensor, quantile: float, scope: str, keep_constant: bool = True
 ) -> Tensor:
-    """Positions above the quantile of their scope (Eq. 9 and 10).
+    """Selects positions above the quantile of their scope (Eq. 9 and 10).
 
     Args:
         score (Tensor): (B, C, T, H, W).
@@ -98,9 +98,9 @@ def quantile_mask(
         scope (str): Positions that share a threshold: those of a
             ``'sample'``, a ``'frame'`` or the whole ``'batch'``; channels
             never share one.
-        keep_constant (bool): Where nothing lies above the quantile of its
-            scope, as in a constant one, whether what equals it counts
-            (default) or nothing does, as printed.
+        keep_constant (bool): Whether positions equal to the quantile are kept
+            if none is above it, as for a constant score. Defaults to True; the
+            printed equation keeps none.
 
     Returns:
         Tensor: Boolean, like ``score``.
@@ -138,7 +138,7 @@ def dual_mask(
     mask_combine: str = 'and',
     empty: str = 'fallback_res',
 ) -> Tensor:
-    """Where the residual is learnt: M_res and M_act (Eq. 9 and 10).
+    """Computes the mask of the residual, M_res and M_act (Eq. 9 and 10).
 
     Args:
         residual (Tensor): (B, C, T, H, W).
@@ -150,9 +150,9 @@ def dual_mask(
         quantile_scope (str): See :func:`quantile_mask`.
         mask_combine (str): ``'and'`` (paper), ``'or'``, one mask alone
             (``'res'``, ``'act'``), or ``'none'``: every position.
-        empty (str): For a sample whose masks do not meet:
-            ``'fallback_res'`` takes M_res, and a constant score keeps all of
-            its scope; ``'skip'`` leaves out both, as printed.
+        empty (str): For a sample whose masks do not overlap:
+            ``'fallback_res'`` uses M_res alone, and a constant score keeps all
+            positions; ``'skip'`` keeps nothing, as printed.
 
     Returns:
         Tensor: Boolean, (B, 1, T, H, W) or, for an elementwise residual
@@ -190,7 +190,7 @@ def structure_discrepancy_loss(
     mask: Tensor,
     reduction: str = 'masked_mean',
 ) -> Tensor:
-    """Masked squared error between predicted and true residual (Eq. 12).
+    """Computes the masked squared error of the predicted residual (Eq. 12).
 
     Args:
         predicted (Tensor): (B, C, T, H, W).
@@ -210,7 +210,7 @@ def structure_discrepancy_loss(
     )
     error = at_least_float32(predicted) - at_least_float32(residual)
     kept = mask.expand_as(error).flatten(1)
-    # where, not a product: an infinite error outside the mask is no error
+    # where instead of a product: infinite errors outside the mask are ignored
     per_sample = torch.where(kept, error.flatten(1), 0).square().sum(dim=1)
     if reduction == 'masked_mean':
         per_sample = per_sample / kept.sum(dim=1).clamp(min=1)
@@ -221,7 +221,7 @@ def structure_discrepancy_loss(
 
 @MODELS.register_module()
 class StructureDiscrepancyLoss(nn.Module):
-    """L_SD: the branch's prediction against what ViT and CNN differ in.
+    """L_SD: error of the branch in predicting the teachers' residual.
 
     Args:
         loss_weight (float): beta of Eq. 14. Defaults to 1.0.
@@ -229,7 +229,8 @@ class StructureDiscrepancyLoss(nn.Module):
             ``'corrected'`` (default) or ``'paper_literal'``.
         channels (dict, optional): Widths ``student``, ``vit`` and ``cnn``;
             only for a ``phi`` that trains. The distiller fills it in.
-        num_classes (int, optional): Only for ``phi='probe'``; likewise.
+        num_classes (int, optional): Only for ``phi='probe'``; the distiller
+            fills it in.
         **options: Any key of a preset, to override it: ``zeta``, ``rho``,
             ``res_score``, ``act_score``, ``quantile_scope``,
             ``mask_combine`` and ``empty`` as in :func:`dual_mask`,
@@ -325,7 +326,7 @@ class StructureDiscrepancyLoss(nn.Module):
 
     @classmethod
     def needs_channels(cls, preset: str = 'corrected', **options) -> bool:
-        """Whether these options need the teachers' widths beforehand."""
+        """Returns whether these options need the teachers' widths."""
         options = {**cls.PRESETS.get(preset, {}), **options}
         return TeacherProjections.needs_channels(
             options.get('phi'), options.get('feat_norm')
@@ -337,7 +338,7 @@ class StructureDiscrepancyLoss(nn.Module):
         return self.projections.mode == 'probe'
 
     def target_width(self, student_channels: int) -> int:
-        """Channels of the residual: the student's, unless phi says else."""
+        """Returns the channels of the residual: those of the student or of phi."""
         if self.projections.mode == 'predictive':
             return self.projections.cnn.out_channels
         return student_channels
@@ -349,7 +350,7 @@ class StructureDiscrepancyLoss(nn.Module):
         f_cnn: Tensor,
         labels: Optional[Tensor] = None,
     ) -> Tensor:
-        """Weighted :func:`structure_discrepancy_loss`.
+        """Computes the weighted :func:`structure_discrepancy_loss`.
 
         Args:
             predicted (Tensor): The branch's output, (B, C, T, H, W).
@@ -358,8 +359,8 @@ class StructureDiscrepancyLoss(nn.Module):
             labels (Tensor, optional): (B,), only for ``phi='probe'``.
 
         Returns:
-            Tensor: Scalar; with a phi that has a loss of its own, that is
-                added (it trains phi alone).
+            Tensor: Scalar; if phi has its own loss, it is added (and trains
+                only phi).
         """
         target = self.target(
             f_vit, f_cnn, predicted.shape[2:], predicted.shape[1]
@@ -428,8 +429,8 @@ class StructureDiscrepancyLoss(nn.Module):
         """Returns everything that the target depends on besides the maps.
 
         Raises:
-            ValueError: If it depends on what is trained, on the batch, or
-                on channels of a mask of their own.
+            ValueError: If it depends on trainable parameters or on the batch,
+                or has one mask per channel.
         """
         projections, masks = self.projections, self.mask_options
         if (
@@ -458,16 +459,16 @@ class StructureDiscrepancyLoss(nn.Module):
         target: Target,
         labels: Optional[Tensor] = None,
     ) -> Tensor:
-        """Weighted :func:`structure_discrepancy_loss` on the target's grid.
+        """Computes the weighted loss on the target's grid.
 
         Args:
             predicted (Tensor): The branch's output, (B, C, T, H, W).
-            target (Target): Of :meth:`target`, or kept from there.
+            target (Target): From :meth:`target`, or read from a cache.
             labels (Tensor, optional): (B,), only for ``phi='probe'``.
 
         Returns:
-            Tensor: Scalar; with a phi that has a loss of its own, that is
-                added (it trains phi alone).
+            Tensor: Scalar; if phi has its own loss, it is added (and trains
+                only phi).
         """
         residual, mask, projected = target
         predicted = resize_grid(
@@ -488,7 +489,7 @@ class StructureDiscrepancyLoss(nn.Module):
         return self.loss_weight * loss
 
     def _warn_of_collapse(self, variance: float) -> None:
-        """Logs once that L_SD has shrunk the target that it trains."""
+        """Warns once that L_SD has shrunk its own target."""
         if self._first_variance is None:
             self._first_variance = variance
         elif variance < COLLAPSED * self._first_variance:
