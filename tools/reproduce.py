@@ -1,10 +1,10 @@
-"""One command a table of the paper: trains what is missing, prints it.
+"""Trains the missing runs of a table of the paper and prints the table.
 
     python tools/reproduce.py table1 --data-root data --seeds 3 --dry-run
     python tools/reproduce.py table1 --data-root data --seeds 3 --gpus 8
 
-Teachers come first, once. What is done is skipped; after a kill the same
-command goes on (docs/reproduce.md).
+Teachers are trained first, once. Finished runs are skipped. After an
+interruption, the same command continues (docs/reproduce.md).
 """
 
 import argparse
@@ -48,7 +48,7 @@ TABLES = osp.join(osp.dirname(TOOLS), 'configs', 'tables.yml')
 
 
 def positive(text: str) -> int:
-    """A number of things, of which there must be one at least."""
+    """Parses a number that is at least 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f'{text}: at least 1 is needed')
@@ -56,7 +56,7 @@ def positive(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """What generators take as a seed."""
+    """Parses a seed: an integer that is not negative."""
     number = int(text)
     if number < 0:
         raise argparse.ArgumentTypeError(f'{text}: 0 or more is needed')
@@ -64,7 +64,7 @@ def seed(text: str) -> int:
 
 
 def throughput(text: str) -> float:
-    """10^12 operations a second."""
+    """Parses a throughput in 10^12 operations per second."""
     number = float(text)
     if not number > 0:
         raise argparse.ArgumentTypeError(f'{text}: more than 0 is needed')
@@ -76,7 +76,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('table', help='table1 to table8, ucf6, ...')
     parser.add_argument(
-        '--tables', default=TABLES, help='where tables are declared'
+        '--tables', default=TABLES, help='file that declares the tables'
     )
     parser.add_argument('--data-root', default='data', metavar='DIR')
     parser.add_argument('--work-root', default='work_dirs', metavar='DIR')
@@ -84,12 +84,15 @@ def parse_args() -> argparse.Namespace:
         '--students',
         nargs='+',
         metavar='PREFIX',
-        help='rows whose config file begins so, such as x3d_s',
+        help='rows whose config name begins with this, such as x3d_s',
     )
     parser.add_argument('--rows', nargs='+', metavar='NAME')
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument(
-        '--seeds', type=positive, default=3, help='so many, from 0; default 3'
+        '--seeds',
+        type=positive,
+        default=3,
+        help='number of seeds, from 0; default 3',
     )
     seeds.add_argument('--seed-list', type=seed, nargs='+', metavar='SEED')
     where = parser.add_argument_group('how to train')
@@ -97,14 +100,14 @@ def parse_args() -> argparse.Namespace:
         '--gpus',
         type=positive,
         default=1,
-        help='processes of one run; default 1',
+        help='processes per run; default 1',
     )
     where.add_argument(
         '--slurm',
         nargs='?',
         const='',
         metavar='PARTITION',
-        help="submit each run; without a name, to the cluster's default",
+        help='submit each run to this partition; default: that of the cluster',
     )
     where.add_argument(
         '--jobs',
@@ -115,7 +118,7 @@ def parse_args() -> argparse.Namespace:
     where.add_argument(
         '--teacher-cache',
         metavar='DIR',
-        help='of tools/cache_teachers.py, for the rows that it can serve',
+        help='folder of tools/cache_teachers.py, for the rows that can use it',
     )
     where.add_argument(
         '--cfg-options', nargs='+', action=DictAction, default={}
@@ -127,29 +130,33 @@ def parse_args() -> argparse.Namespace:
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
-        '--dry-run', action='store_true', help='print the plan and its cost'
+        '--dry-run',
+        action='store_true',
+        help='print the plan and its cost only',
     )
     what.add_argument(
-        '--print-only', action='store_true', help='print what there is now'
+        '--print-only', action='store_true', help='print existing results only'
     )
     parser.add_argument(
         '--gpu-tflops',
         type=throughput,
         default=10,
-        help='effective 10^12 operations a second of one GPU, for the plan',
+        help='effective 10^12 operations per second and GPU, for the plan',
     )
-    parser.add_argument('--out', metavar='FILE.md', help='the table')
+    parser.add_argument(
+        '--out', metavar='FILE.md', help='Markdown file for the table'
+    )
     parser.add_argument('--json', metavar='FILE', help='records of all runs')
     return parser.parse_args()
 
 
 def config_name(row: Row) -> str:
-    """The name of its config file, without folder and ``.py``."""
+    """Returns the name of its config file without folder and ``.py``."""
     return osp.splitext(osp.basename(row.config))[0]
 
 
 def chosen(table: Table, args: argparse.Namespace) -> Table:
-    """The table with the rows that were asked for."""
+    """Returns the table with the requested rows."""
     rows = table.rows
     if args.rows:
         unknown = set(args.rows) - {row.name for row in rows}
@@ -172,15 +179,15 @@ def chosen(table: Table, args: argparse.Namespace) -> Table:
 
 
 def states(runs: List[Run]) -> Tuple[Dict[str, State], List[str]]:
-    """How far each run is.
+    """Returns the state of each run.
 
     Args:
-        runs (list[Run]): With all teachers, which come first.
+        runs (list[Run]): All runs, teachers first.
 
     Returns:
-        tuple[dict[str, State], list[str]]: By run; and for each folder that
-            holds another run, or a teacher that is wanted and no longer
-            there, what is wrong with it.
+        tuple[dict[str, State], list[str]]: State by run; and one message per
+            folder that contains another run, or lacks the checkpoint of a
+            teacher that is needed.
     """
     found: Dict[str, State] = {}
     conflicts: List[str] = []
@@ -204,7 +211,7 @@ def states(runs: List[Run]) -> Tuple[Dict[str, State], List[str]]:
             found[teacher.name] = State.CONFLICT
             conflicts.append(str(conflict))
     for run in runs:
-        # Its teacher will be another one.
+        # Its teacher will change.
         lost = any(
             found[t.name] is State.CONFLICT for t in run.teachers.values()
         )
@@ -214,12 +221,12 @@ def states(runs: List[Run]) -> Tuple[Dict[str, State], List[str]]:
 
 
 def left_to_do(runs: List[Run], state: Dict[str, State]) -> List[Run]:
-    """Runs that are not done, after those of their teachers.
+    """Returns the runs that are not done, teachers before students.
 
     Args:
-        runs (list[Run]): Those of the table. A teacher that is none of them
-            is trained for a student that is not done, not for its own sake.
-        state (dict[str, State]): Of these and of all teachers.
+        runs (list[Run]): Runs of the table. A teacher that is not among them
+            is trained only if a student that is not done needs it.
+        state (dict[str, State]): State of these and of all teachers.
     """
     unfinished = [run for run in runs if state[run.name] is not State.DONE]
     return [
@@ -233,30 +240,30 @@ def print_plan(
     runs: List[Run],
     state: Dict[str, State],
     args: argparse.Namespace,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> None:
-    """The runs in order, what each costs, and what they miss."""
+    """Prints the runs in order, their costs and the missing files."""
     path = osp.join(args.work_root, 'reproduce', 'multiply_adds.json')
-    counter = Counter(path, say)
+    counter = Counter(path, print_line)
     total = 0.0
-    say(f'{"state":10} {"GPU hours":>9}  run')
+    print_line(f'{"state":10} {"GPU hours":>9}  run')
     for run in runs:
         hours = gpu_hours(run, args.gpu_tflops, counter)
         total += hours or 0
         text = 'unknown' if hours is None else f'{hours:.2f}'
         text = '<0.01' if text == '0.00' else text
-        say(f'{state[run.name].value:10} {text:>9}  {run.name}')
-    say(
+        print_line(f'{state[run.name].value:10} {text:>9}  {run.name}')
+    print_line(
         f'{len(runs)} runs, {total:.2f} GPU hours at --gpu-tflops '
         f'{args.gpu_tflops:g}: training steps alone, without validation, '
         'and from the start where a run goes on.'
     )
     for line in missing_files(runs):
-        say(line)
+        print_line(line)
 
 
 def missing_files(runs: List[Run]) -> List[str]:
-    """Files that the runs read and that nothing here makes."""
+    """Returns the missing files that no run creates."""
     wanted = {
         path: how for run in runs for path, how in run.needed_files.items()
     }
@@ -268,7 +275,7 @@ def missing_files(runs: List[Run]) -> List[str]:
 
 
 def check_folders(args: argparse.Namespace) -> None:
-    """Raise, before days of training, if something cannot be written."""
+    """Raises an error, before training, if a folder is not writable."""
     folders = {}
     for option, path in (('--out', args.out), ('--json', args.json)):
         if path:
@@ -284,8 +291,10 @@ def check_folders(args: argparse.Namespace) -> None:
             raise SystemExit(f'{option}: {folder} is not writable.')
 
 
-def reproduce(args: argparse.Namespace, say: Callable[[Any], None]) -> int:
-    """Plan, train, print.
+def reproduce(
+    args: argparse.Namespace, print_line: Callable[[Any], None]
+) -> int:
+    """Plans, trains and prints.
 
     Returns:
         int: Exit code: 75 if the runs were interrupted, 1 if one failed,
@@ -311,7 +320,7 @@ def reproduce(args: argparse.Namespace, say: Callable[[Any], None]) -> int:
         raise SystemExit('\n'.join(conflicts))
     todo = left_to_do(runs, state)
     if args.dry_run:
-        print_plan(todo, state, args, say)
+        print_plan(todo, state, args, print_line)
         return 0
     code = 0
     if not args.print_only and todo:
@@ -322,16 +331,16 @@ def reproduce(args: argparse.Namespace, say: Callable[[Any], None]) -> int:
             raise SystemExit('\n'.join(missing))
         for run in todo:
             if state[run.name] is State.CONFLICT:
-                say(f'{run.name}: moved to {move_aside(run)}')
-        outcomes = set(train_all(todo, launcher, say).values())
+                print_line(f'{run.name}: moved to {move_aside(run)}')
+        outcomes = set(train_all(todo, launcher, print_line).values())
         if 'interrupted' in outcomes:
             code = INTERRUPTED_EXIT_CODE
         elif outcomes != {'done'}:
             code = 1
     for conflict in states(with_teachers)[1]:
-        say(f'Not in the table: {conflict}')
+        print_line(f'Not in the table: {conflict}')
     rows = measured_rows(table, planner, seeds)
-    say(text_table(table, rows))
+    print_line(text_table(table, rows))
     if args.out:
         with open(args.out, 'w') as f:
             f.write(markdown_table(table, rows))
@@ -342,10 +351,10 @@ def reproduce(args: argparse.Namespace, say: Callable[[Any], None]) -> int:
 
 def main() -> None:
     """Parses the command line."""
-    # Models and configs that are merely looked at have nothing to say.
+    # No log messages of models and configs that are only inspected.
     logging.disable(logging.INFO)
     warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
-    # A table is as wide as it must be: a narrow terminal cuts no figure off.
+    # The table keeps its width; a narrow terminal must not cut off figures.
     console = Console(highlight=False, soft_wrap=True, width=240)
     sys.exit(reproduce(parse_args(), console.print))
 

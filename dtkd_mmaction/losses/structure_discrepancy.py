@@ -338,7 +338,7 @@ class StructureDiscrepancyLoss(nn.Module):
         return self.projections.mode == 'probe'
 
     def target_width(self, student_channels: int) -> int:
-        """Returns the channels of the residual: those of the student or of phi."""
+        """Returns the number of channels of the residual."""
         if self.projections.mode == 'predictive':
             return self.projections.cnn.out_channels
         return student_channels

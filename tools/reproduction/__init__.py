@@ -1,4 +1,4 @@
-"""From a table of the paper to its runs, their records and the table."""
+"""Plans, trains and records the runs of a table, and prints the table."""
 
 from .costs import Counter, gpu_hours
 from .launching import Launcher, train_all

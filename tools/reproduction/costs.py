@@ -1,4 +1,4 @@
-"""What a run will take on a GPU, by counting multiply-adds."""
+"""Estimates the GPU hours of a run from its multiply-adds."""
 
 import hashlib
 import json
@@ -17,32 +17,33 @@ from dtkd_mmaction.recognizers.model_spec import (
 from .plan import Run, teacher_specs
 from .records import read_json, write_json
 
-# Forward, and gradients of weights and of inputs: as much each.
+# Forward pass, gradient of the weights, gradient of the inputs: equal cost.
 TRAINED = 3
 FLOPS_PER_MAC = 2
 
 
 class Counter:
-    """Multiply-adds of models, counted once and kept in a file.
+    """Counts the multiply-adds of models once and stores them in a file.
 
     Args:
-        path (str): The file, which need not be there.
-        say (callable): Prints a line before a count, which takes seconds.
+        path (str): The file; it need not exist.
+        print_line (callable): Prints a line before each count, which takes
+            seconds.
     """
 
-    def __init__(self, path: str, say: Callable[[str], None]) -> None:
+    def __init__(self, path: str, print_line: Callable[[str], None]) -> None:
         self.path = path
-        self.say = say
+        self.print_line = print_line
         self.macs: Dict[str, int] = read_json(path) or {}
 
     def count(self, config: Config, frames: int, size: int, name: str) -> int:
-        """Of one forward of one clip.
+        """Returns the MACs of one forward pass on one clip.
 
         Args:
-            config (Config): Has the ``model``.
-            frames (int): Of the clip.
+            config (Config): Contains the ``model``.
+            frames (int): Frames of the clip.
             size (int): Height and width in pixels.
-            name (str): For the progress.
+            name (str): Name in the progress message.
         """
         forget_pretraining(config.model)
         model = config.model.to_dict()
@@ -50,30 +51,30 @@ class Counter:
         text = json.dumps([model, frames, size], sort_keys=True, default=str)
         key = hashlib.sha256(text.encode()).hexdigest()
         if key not in self.macs:
-            self.say(f'Counting multiply-adds: {name}')
+            self.print_line(f'Counting multiply-adds: {name}')
             macs = measure_complexity(config, frames, size).macs
-            # Another process may have counted others meanwhile.
+            # Another process may have counted other models meanwhile.
             self.macs = {**(read_json(self.path) or {}), key: macs}
             try:
                 write_json(self.path, self.macs)
             except OSError as error:
-                self.say(f'Not kept for the next time: {error}')
+                self.print_line(f'The counts could not be stored: {error}')
         return self.macs[key]
 
 
 def gpu_hours(run: Run, tflops: float, counter: Counter) -> Optional[float]:
-    """Of a training, without its validations.
+    """Estimates the GPU hours of a training without its validations.
 
     (3 x student + teachers) multiply-adds x clips x epochs / throughput; a
     mutual learner's peer is a second student, and a cache costs nothing.
 
     Args:
-        run (Run): Not begun.
-        tflops (float): Effective 10^12 operations a second of one GPU.
+        run (Run): A run that has not started.
+        tflops (float): Effective 10^12 operations per second of one GPU.
         counter (Counter): Counts the models.
 
     Returns:
-        float: Or None where the number of clips or epochs is not known.
+        float, optional: None if the number of clips or epochs is not known.
     """
     epochs = run.config.train_cfg.get('max_epochs')
     if not run.clips or not epochs:
@@ -84,7 +85,7 @@ def gpu_hours(run: Run, tflops: float, counter: Counter) -> Optional[float]:
 
 
 def clip_macs(run: Run, counter: Counter) -> int:
-    """Multiply-adds of one clip of a training step."""
+    """Returns the multiply-adds per clip of a training step."""
     model = run.config.model
     shared = stock_clip(run.config)
     if 'student' not in model:

@@ -1,4 +1,4 @@
-"""Trains runs, several at a time, teachers before students."""
+"""Trains runs, several at a time and teachers before students."""
 
 import ctypes
 import fcntl
@@ -28,13 +28,13 @@ POLL_SECONDS = 0.2
 
 
 class Launcher(NamedTuple):
-    """How a training is started.
+    """Options for starting trainings.
 
     Attributes:
         tools (str): Folder of ``train.py`` and its shell scripts.
-        gpus (int): Processes of one training.
-        slurm (str, optional): Partition; '' is the cluster's default.
-        jobs (int): Trainings at the same time.
+        gpus (int): Number of processes per training.
+        slurm (str, optional): Partition; '' is the default partition.
+        jobs (int): Number of trainings at the same time.
     """
 
     tools: str
@@ -43,10 +43,11 @@ class Launcher(NamedTuple):
     jobs: int = 1
 
     def check(self) -> None:
-        """Raises if there are fewer GPUs than the trainings would take.
+        """Raises an error if the trainings need more GPUs than there are.
 
         Raises:
-            SystemExit: If so; without any GPU they run on the CPU.
+            SystemExit: If there are too few. Without any GPU, trainings run on
+                the CPU.
         """
         found = len(visible_gpus())
         if self.slurm is None and 0 < found < self.jobs * self.gpus:
@@ -56,13 +57,14 @@ class Launcher(NamedTuple):
             )
 
     def command(self, run: Run, config: str, resume: bool) -> List[str]:
-        """The command line of a training.
+        """Returns the command line of a training.
 
         Args:
-            run (Run): Which.
-            config (str): Its resolved config.
-            resume (bool): Whether there is a checkpoint. Not always: with
-                ``--resume`` MMAction2 forgets ``load_from``.
+            run (Run): The run.
+            config (str): File of its resolved config.
+            resume (bool): Whether there is a checkpoint to resume from. It
+                must be False otherwise, because MMAction2 ignores
+                ``load_from`` with ``--resume``.
         """
         options = ['--resume'] if resume else []
         if self.slurm is not None:
@@ -76,7 +78,7 @@ class Launcher(NamedTuple):
         return [sys.executable, script, config, *options]
 
     def environment(self, slot: int) -> Dict[str, str]:
-        """The environment of the training in a slot, from 0 on."""
+        """Returns the environment variables of the training in a slot."""
         environment = dict(os.environ, PYTHON=sys.executable)
         if self.slurm is not None:
             environment['GPUS'] = str(self.gpus)
@@ -98,7 +100,7 @@ class Launcher(NamedTuple):
 
 @dataclass
 class Training:
-    """A run that is being trained."""
+    """A running training."""
 
     run: Run
     process: subprocess.Popen
@@ -108,23 +110,23 @@ class Training:
 
 
 def train_all(
-    runs: List[Run], launcher: Launcher, say: Callable[[str], None]
+    runs: List[Run], launcher: Launcher, print_line: Callable[[str], None]
 ) -> Dict[str, str]:
-    """Train runs until each is done or cannot be.
+    """Trains runs until each is done or cannot be trained.
 
-    SIGTERM and Ctrl-C have the trainings write a checkpoint and stop; so
-    does the death of this process. Runs that another process trains are
-    waited for.
+    On SIGTERM, on Ctrl-C and when this process is killed, the trainings write
+    a checkpoint and stop. If another process trains a run, this function waits
+    for it.
 
     Args:
         runs (list[Run]): Teachers before students.
-        launcher (Launcher): How to start them.
-        say (callable): Prints a line.
+        launcher (Launcher): Starts them.
+        print_line (callable): Prints a line.
 
     Returns:
         dict[str, str]: Run -> ``'done'``, ``'failed'``, ``'interrupted'``
-            (or told to stop before it was begun) or ``'not begun'``, for
-            want of a teacher.
+            (also if stopped before its start) or ``'not begun'``, because a
+            teacher is missing.
     """
     names = {run.name for run in runs}
     outcome: Dict[str, str] = {}
@@ -136,7 +138,7 @@ def train_all(
     def stop(*_) -> None:
         told.append(1)
         for training in running:
-            # Its leader alone: it stops its workers after the checkpoint.
+            # Only its leader, which stops the workers after the checkpoint.
             training.process.send_signal(signal.SIGTERM)
 
     def begin_if_possible(run: Run) -> None:
@@ -144,11 +146,11 @@ def train_all(
         if any(outcome.get(name, 'done') != 'done' for name in teachers):
             waiting.remove(run)
             outcome[run.name] = 'not begun'
-            say(f'{run.name}: not begun, for want of a teacher')
+            print_line(f'{run.name}: not begun, because a teacher is missing')
         elif len(running) < launcher.jobs and teachers <= outcome.keys():
             taken = {training.slot for training in running}
             slot = min(set(range(launcher.jobs)) - taken)
-            training = begin(run, launcher, slot, outcome, say)
+            training = begin(run, launcher, slot, outcome, print_line)
             if training is not None:
                 running.append(training)
                 if told:  # while it was started
@@ -157,7 +159,7 @@ def train_all(
                 waiting.remove(run)
             elif run.name not in elsewhere:
                 elsewhere.add(run.name)
-                say(f'{run.name}: another process trains it; waiting for that')
+                print_line(f'{run.name}: another process trains it; waiting')
 
     signals = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.signal(number, stop) for number in signals}
@@ -166,7 +168,9 @@ def train_all(
             for training in list(running):
                 if training.process.poll() is not None:
                     running.remove(training)
-                    outcome[training.run.name] = end(training, bool(told), say)
+                    outcome[training.run.name] = end(
+                        training, bool(told), print_line
+                    )
             for run in list(waiting):
                 if not told:
                     begin_if_possible(run)
@@ -185,9 +189,9 @@ def begin(
     launcher: Launcher,
     slot: int,
     outcome: Dict[str, str],
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> Optional[Training]:
-    """Start a run, unless another process has it or it is done by now."""
+    """Starts a run, unless another process trains it or it is done."""
     lock = take_lock(run)
     if lock is None:
         return None
@@ -195,7 +199,7 @@ def begin(
         state = state_of(run)
     except ConflictError as error:
         outcome[run.name] = 'failed'
-        say(f'{run.name}: {error}')
+        print_line(f'{run.name}: {error}')
         os.close(lock)
         return None
     if state is State.DONE:
@@ -207,26 +211,28 @@ def begin(
     command = launcher.command(run, config, state is State.RESUMABLE)
     note_launch(run, command)
     log = osp.join(run.work_dir, 'train.log')
-    say(f'{run.name}: {"goes on" if "--resume" in command else "begins"}')
+    print_line(
+        f'{run.name}: {"resumes" if "--resume" in command else "starts"}'
+    )
     with open(log, 'ab') as output:
         process = subprocess.Popen(
             command,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=launcher.environment(slot),
-            start_new_session=True,  # Ctrl-C is passed on, not shared
+            start_new_session=True,  # Ctrl-C is forwarded instead
             preexec_fn=stop_with_parent,
-            # The lock is free when neither this process nor the training
-            # is alive any more.
+            # The lock is released when both this process and the training have
+            # ended.
             pass_fds=[lock],
         )
     return Training(run, process, time.time(), lock, slot)
 
 
 def end(
-    training: Training, told_to_stop: bool, say: Callable[[str], None]
+    training: Training, told_to_stop: bool, print_line: Callable[[str], None]
 ) -> str:
-    """Writes down how a training ended, and give its lock back."""
+    """Records how a training ended, and releases its lock."""
     run, code = training.run, training.process.returncode
     seconds = time.time() - training.begun
     note_exit(run, code, seconds)
@@ -235,22 +241,24 @@ def end(
     if code == 0:
         try:
             note_result(run)
-            say(f'{run.name}: done in {seconds / 3600:.2f} h')
+            print_line(f'{run.name}: done in {seconds / 3600:.2f} h')
         except ValueError as error:
             outcome = 'failed'
-            say(f'{run.name}: failed. {error} See {log}')
+            print_line(f'{run.name}: failed. {error} See {log}')
     elif code == INTERRUPTED_EXIT_CODE or told_to_stop:
         outcome = 'interrupted'
-        say(f'{run.name}: interrupted; the same command goes on')
+        print_line(
+            f'{run.name}: interrupted; run the same command to continue'
+        )
     else:
         outcome = 'failed'
-        say(f'{run.name}: failed with exit code {code}, see {log}')
+        print_line(f'{run.name}: failed with exit code {code}, see {log}')
     os.close(training.lock)
     return outcome
 
 
 def take_lock(run: Run) -> Optional[int]:
-    """An open file that locks a run, or None if another process has it."""
+    """Returns an open file that locks a run, or None if it is locked."""
     os.makedirs(run.work_dir, exist_ok=True)
     lock = os.open(osp.join(run.work_dir, 'lock'), os.O_RDWR | os.O_CREAT)
     try:
@@ -262,7 +270,7 @@ def take_lock(run: Run) -> Optional[int]:
 
 
 def move_aside(run: Run) -> str:
-    """Rename a run's folder to one that is free, and return that.
+    """Renames a run's folder to a free name and returns the name.
 
     Raises:
         SystemExit: If another process trains in it.
@@ -283,13 +291,13 @@ def move_aside(run: Run) -> str:
 
 
 def stop_with_parent() -> None:
-    """Have Linux send SIGTERM to this process when its parent dies."""
+    """Lets Linux send SIGTERM to this process when its parent ends."""
     if sys.platform.startswith('linux'):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def visible_gpus() -> List[str]:
-    """What ``CUDA_VISIBLE_DEVICES`` would say of all of them."""
+    """Returns the ids of the visible GPUs."""
     import torch
 
     said = os.environ.get('CUDA_VISIBLE_DEVICES')
@@ -299,7 +307,7 @@ def visible_gpus() -> List[str]:
 
 
 def free_port() -> int:
-    """A port for ``torch.distributed`` that nobody listens on."""
+    """Returns a free port for ``torch.distributed``."""
     with socket.socket() as listener:
         listener.bind(('127.0.0.1', 0))
         return listener.getsockname()[1]

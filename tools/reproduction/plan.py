@@ -1,4 +1,4 @@
-"""From the declaration of a table to the runs that fill it."""
+"""Reads the declarations of tables and plans their runs."""
 
 import functools
 import hashlib
@@ -23,9 +23,9 @@ import yaml
 from compose_config import compose
 from mmengine.config import Config
 
-# What a config's relative paths begin with.
+# First folders of relative paths in configs.
 DATA, WORK = 'data', 'work_dirs'
-# What --cfg-options cannot say -> the option that does.
+# Keys that --cfg-options must not set -> the option to use.
 OPTIONS_OF_THE_COMMAND = {
     'work_dir': '--work-root',
     'randomness.seed': '--seed-list',
@@ -35,16 +35,16 @@ TEACHERS = ('vit_teacher', 'cnn_teacher', 'teacher')
 
 
 class Row(NamedTuple):
-    """A line of a table.
+    """A row of a table.
 
     Attributes:
-        name (str): In the table.
-        config (str): File, relative to that of the declaration.
-        once (bool): Trained with seed 0 alone: a teacher, and it is that
-            seed of it which the students have.
-        cache (bool): Whether a teacher cache can serve it.
-        options (dict): What differs from the config, as ``--cfg-options``.
-        method (str): A compared method on the pair of models of the config
+        name (str): Name in the table.
+        config (str): Config file, relative to the declaration.
+        once (bool): Whether only seed 0 is trained, as for teachers, because
+            the students use this seed.
+        cache (bool): Whether it can use a teacher cache.
+        options (dict): Changes to the config, as in ``--cfg-options``.
+        method (str): A compared method for the models of the config
             (``tools/compose_config.py``). Defaults to ``''``: the config.
     """
 
@@ -65,13 +65,13 @@ class Table(NamedTuple):
     """A table as ``configs/tables.yml`` declares it.
 
     Attributes:
-        name (str): On the command line.
-        title (str): Above it.
+        name (str): Name on the command line.
+        title (str): Title above it.
         metrics (dict): Column -> scalar of the validation, from 0 to 1.
-        rows (list[Row]): In order.
+        rows (list[Row]): Rows in order.
         paper (dict): Config -> column -> the paper's figure, in percent.
         reference (str): Row that the others are compared with, or ''.
-        monitors (dict): Column -> scalar of the last logged training step.
+        monitors (dict): Column -> scalar of the last logged step.
     """
 
     name: str
@@ -85,18 +85,18 @@ class Table(NamedTuple):
 
 @dataclass
 class Run:
-    """One training.
+    """One training: a config with a seed.
 
     Attributes:
-        name (str): Its config without ``.py``, and its seed.
+        name (str): Config without ``.py``, and seed.
         source (str): The config's file.
         seed (int): ``randomness.seed``.
         work_dir (str): Its folder.
-        config (Config): With the user's folders, seed and options.
-        config_sha256 (str): Of the config without the user's folders.
-        needed_files (dict): File that must be there -> what makes it.
-        clips (int): Of its training set; 0 if that cannot be told.
-        teachers (dict): Argument of the distiller -> the run it waits for.
+        config (Config): Config with the user's folders, seed and options.
+        config_sha256 (str): Hash of the config without the user's folders.
+        needed_files (dict): Required file -> command that creates it.
+        clips (int): Clips of its training set; 0 if not known.
+        teachers (dict): Argument of the distiller -> run that trains it.
     """
 
     name: str
@@ -120,7 +120,7 @@ def read_tables(path: str) -> Dict[str, Table]:
         dict[str, Table]: By name.
 
     Raises:
-        SystemExit: If it is no such declaration.
+        SystemExit: If it is no valid declaration.
     """
     declared = read_declaration(path)
     tables = {}
@@ -159,10 +159,10 @@ def read_tables(path: str) -> Dict[str, Table]:
 
 
 def read_declaration(path: str) -> dict:
-    """The content of a declaration.
+    """Returns the content of a declaration.
 
     Raises:
-        SystemExit: If there is none, or it declares no table.
+        SystemExit: If the file is missing or declares no table.
     """
     try:
         with open(path) as f:
@@ -178,7 +178,7 @@ def read_declaration(path: str) -> dict:
 
 
 def read_row(name: str, options: Any, where: str) -> Row:
-    """A row of a declaration: its config, or a dict with one.
+    """Reads a row of a declaration: a config, or a dict with one.
 
     Raises:
         SystemExit: If it is neither.
@@ -197,14 +197,15 @@ def read_row(name: str, options: Any, where: str) -> Row:
 
 
 class Planner:
-    """Makes the runs of configs; one config and seed is one run.
+    """Plans the runs of configs; one config and one seed is one run.
 
     Args:
-        tables_file (str): The declaration; configs are named from its folder.
-        data_root (str): Takes the place of ``data`` in the configs.
-        work_root (str): Takes the place of ``work_dirs``.
-        cfg_options (dict, optional): As ``--cfg-options``. Those of
-            ``model`` are for distillers alone.
+        tables_file (str): The declaration; config names are relative to its
+            folder.
+        data_root (str): Replaces ``data`` in the configs.
+        work_root (str): Replaces ``work_dirs``.
+        cfg_options (dict, optional): Changes to the configs, as in
+            ``--cfg-options``. Options of ``model`` apply to distillers only.
         teacher_cache (str, optional): Folder of ``tools/cache_teachers.py``.
     """
 
@@ -234,17 +235,17 @@ class Planner:
         self._stage_one: Optional[Dict[str, str]] = None
 
     def runs(self, row: Row, seeds: Iterable[int]) -> List[Run]:
-        """The runs of a row, one a seed; seed 0 alone of a teacher."""
+        """Returns the runs of a row, one per seed; a teacher has seed 0."""
         return [self.run(row, seed) for seed in ([0] if row.once else seeds)]
 
     def run(self, row: Row, seed: int) -> Run:
-        """The run of a row with a seed, its teachers' runs below it.
+        """Returns the run of a row with a seed, and its teachers' runs.
 
         Args:
-            row (Row): Its config, relative to the declaration's folder.
-            seed (int): Of the run; its teachers have seed 0.
+            row (Row): The row.
+            seed (int): Seed of the run; its teachers have seed 0.
         """
-        # The same config in two rows, or tables, is one run.
+        # The same config in two rows or tables is one run.
         stem = osp.splitext(row.config)[0]
         if row.method:
             stem += f'_{row.method}'
@@ -315,10 +316,10 @@ class Planner:
             return json.load(f)['views']
 
     def stage_one(self, folder: str, wanted_by: str) -> str:
-        """The config that trains into a folder.
+        """Finds the stage-one config with a work dir.
 
         Raises:
-            SystemExit: If none does.
+            SystemExit: If there is none.
         """
         if self._stage_one is None:
             self._stage_one = {}
@@ -343,13 +344,13 @@ class Planner:
         return path if root is None or not rest else osp.join(root, rest)
 
     def _resolved(self, config: Config, own_folder: str) -> Config:
-        """What is trained: the config in the user's folders."""
+        """Returns the config with the user's folders, as it is trained."""
         resolved = map_strings(config.to_dict(), self._rebase)
         resolved['work_dir'] = self._rebase(own_folder)
         return Config(resolved)
 
     def _fingerprint(self, config: Config) -> str:
-        """Hash of what decides the result, wherever the user keeps it."""
+        """Returns a hash of everything that decides the result."""
         content = config.to_dict()
         content.pop('work_dir', None)
         if 'teacher_cache' in content['model']:
@@ -359,7 +360,7 @@ class Planner:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _read_config(self, value: str) -> Any:
-        """A config file's model in place of its name."""
+        """Replaces the name of a config file by its model."""
         if not value.endswith('.py') or not osp.isfile(value):
             return value.replace(self.folder, '')
         return map_strings(model_of(value), self._read_config)
@@ -405,12 +406,12 @@ def teacher_specs(model: Mapping[str, Any]) -> Dict[str, Any]:
 
 @functools.lru_cache(maxsize=None)
 def model_of(path: str) -> dict:
-    """The model of a config file."""
+    """Returns the model of a config file."""
     return Config.fromfile(path).to_dict()['model']
 
 
 def runs_in_order(runs: Iterable[Run]) -> List[Run]:
-    """Every run once, after its teachers."""
+    """Returns every run once, teachers before students."""
     ordered: Dict[int, Run] = {}
 
     def add(run: Run) -> None:
@@ -428,7 +429,7 @@ def runs_in_order(runs: Iterable[Run]) -> List[Run]:
 
 
 def map_strings(value: Any, change: Callable[[str], Any]) -> Any:
-    """A copy of nested dicts and lists with every string changed."""
+    """Returns a copy of nested dicts and lists with every string changed."""
     if isinstance(value, dict):
         return {k: map_strings(v, change) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -437,7 +438,7 @@ def map_strings(value: Any, change: Callable[[str], Any]) -> Any:
 
 
 def found_under(value: Any, key: str, kind: type = str) -> list:
-    """What nested dicts have under a key, if it is of a kind and not empty."""
+    """Collects all non-empty values of type ``kind`` under a key."""
     found = []
     if isinstance(value, dict):
         if isinstance(value.get(key), kind) and value[key]:
@@ -448,11 +449,11 @@ def found_under(value: Any, key: str, kind: type = str) -> list:
 
 
 def how_to_prepare(ann_file: str, data_root: str) -> str:
-    """The command that makes an annotation file.
+    """Returns the command that creates an annotation file.
 
     Args:
-        ann_file (str): As in the config.
-        data_root (str): What takes the place of its ``data``.
+        ann_file (str): Path in the config.
+        data_root (str): Folder that replaces its ``data``.
     """
     parts = ann_file.split('/')
     if parts[0] != DATA or len(parts) < 3:

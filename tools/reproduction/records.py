@@ -1,4 +1,4 @@
-"""What is kept of a run, and what it says about the run.
+"""Records of a run in its folder, and the state that they show.
 
 In a run's folder::
 
@@ -30,7 +30,7 @@ PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmcv-lite', 'mmaction2')
 
 
 class State(str, Enum):
-    """How far a run is."""
+    """State of a run."""
 
     DONE = 'done'
     RESUMABLE = 'resumable'
@@ -39,11 +39,11 @@ class State(str, Enum):
 
 
 class ConflictError(Exception):
-    """A run's folder holds another run."""
+    """The folder of a run contains another run."""
 
 
 def read_json(path: str) -> Optional[dict]:
-    """The content of a file, or None where there is none.
+    """Returns the content of a file, or None if there is none.
 
     Raises:
         SystemExit: If it is damaged.
@@ -56,18 +56,18 @@ def read_json(path: str) -> Optional[dict]:
         return json.loads(text)
     except ValueError as error:
         raise SystemExit(
-            f'{path} is damaged ({error}). Remove it and run again: what it '
-            'said is found anew in the files beside it.'
+            f'{path} is damaged ({error}). Remove it and run again: it is '
+            'rebuilt from the other files in this folder.'
         ) from error
 
 
 def write_json(path: str, content: dict) -> None:
-    """Writes a file as a whole or not at all."""
+    """Writes a file atomically."""
     AtomicLocalBackend().put_text(json.dumps(content, indent=2) + '\n', path)
 
 
 def sha256_of(path: str) -> str:
-    """Hash of a file; read again only if it has changed."""
+    """Returns the hash of a file; reads it again only after a change."""
     status = os.stat(path)
     return _sha256_of(path, status.st_mtime_ns, status.st_size)
 
@@ -82,33 +82,33 @@ def _sha256_of(path: str, *_) -> str:
 
 
 def read_result(run: Run) -> Optional[dict]:
-    """The record of a finished run, or None."""
+    """Returns the record of a finished run, or None."""
     return read_json(osp.join(run.work_dir, RESULT))
 
 
 def teacher_hashes(run: Run) -> Dict[str, str]:
-    """Of the teachers' checkpoints, as far as they are trained."""
+    """Returns the hashes of the teachers' checkpoints that exist."""
     results = {name: read_result(t) for name, t in run.teachers.items()}
     return {n: r['checkpoint_sha256'] for n, r in results.items() if r}
 
 
 def state_of(run: Run) -> State:
-    """How far a run is.
+    """State of a run.
 
     Raises:
-        ConflictError: If its folder holds the run of another config, or one
-            with other teachers.
+        ConflictError: If its folder contains a run of another config or with
+            other teachers.
     """
     begun = read_json(osp.join(run.work_dir, BEGUN))
     result = read_result(run)
     record = result or begun
     if record is not None and record['config_sha256'] != run.config_sha256:
         raise ConflictError(
-            f'{run.work_dir} holds a run of another config '
+            f'{run.work_dir} contains a run of another config '
             f'({record["config_sha256"][:8]}, now {run.config_sha256[:8]}): '
             f'{run.source}, the models that it names or --cfg-options have '
-            'changed. --retrain moves it aside and trains again; another '
-            '--work-root leaves it.'
+            'changed. Use --retrain to move it aside and train again, or '
+            'another --work-root to keep it.'
         )
     kept = (record or {}).get('teachers', {})
     now = teacher_hashes(run)
@@ -116,8 +116,8 @@ def state_of(run: Run) -> State:
     if changed:
         raise ConflictError(
             f'{run.work_dir} was trained from another checkpoint of '
-            f'{", ".join(changed)} than the one that is there now. --retrain '
-            'moves it aside and trains again.'
+            f'{", ".join(changed)} than the current one. Use --retrain to '
+            'move it aside and train again.'
         )
     if result is not None:
         return State.DONE
@@ -126,31 +126,31 @@ def state_of(run: Run) -> State:
 
 
 def check_checkpoint(run: Run) -> None:
-    """Raises unless the checkpoint of a finished run is still there.
+    """Raises an error unless the checkpoint of a finished run exists.
 
-    Nobody needs it for the run's own figures, but students that are to be
-    trained from it do.
+    The run's own figures do not need it, but students that are trained from it
+    do.
 
     Raises:
-        ConflictError: If it is gone or is another file.
+        ConflictError: If it is missing or another file.
     """
     record = read_result(run)
     path = osp.join(run.work_dir, record['checkpoint'])
     if not osp.isfile(path):
-        problem = 'is gone'
+        problem = 'is missing'
     elif sha256_of(path) != record['checkpoint_sha256']:
-        problem = 'is not the file that the run left'
+        problem = 'has changed since the run'
     else:
         return
     raise ConflictError(
-        f'{path} {problem}, and students are to be trained from it. Put it '
-        'back; or --retrain moves the run and its students aside and trains '
-        'them again.'
+        f'{path} {problem}, and students that are trained from it need it. '
+        'Restore it, or use --retrain to move the run and its students aside '
+        'and train them again.'
     )
 
 
 def git(*arguments: str) -> Optional[str]:
-    """What git says about this checkout, or None outside of one."""
+    """Returns commit and changes of this checkout, or None outside of one."""
     try:
         return subprocess.run(
             ['git', '-C', osp.dirname(osp.abspath(__file__)), *arguments],
@@ -164,7 +164,7 @@ def git(*arguments: str) -> Optional[str]:
 
 
 def versions() -> Dict[str, str]:
-    """Of the packages that decide a result."""
+    """Returns the versions of the packages that decide a result."""
     found = {}
     for package in PACKAGES:
         try:
@@ -175,7 +175,7 @@ def versions() -> Dict[str, str]:
 
 
 def note_launch(run: Run, command: List[str]) -> None:
-    """Writes down that a run begins or goes on."""
+    """Records that a run starts or resumes."""
     path = osp.join(run.work_dir, BEGUN)
     begun = read_json(path)
     if begun is None:
@@ -183,7 +183,7 @@ def note_launch(run: Run, command: List[str]) -> None:
             config=run.source,
             config_sha256=run.config_sha256,
             seed=run.seed,
-            # Checkpoints of somebody else's training of this config.
+            # Checkpoints of another training of this config.
             begun_elsewhere=state_of(run) is State.RESUMABLE,
             teachers=teacher_hashes(run),
             launches=[],
@@ -201,12 +201,12 @@ def note_launch(run: Run, command: List[str]) -> None:
 
 
 def note_exit(run: Run, code: int, seconds: float) -> None:
-    """Writes down how the last launch ended.
+    """Records how the last launch ended.
 
     Args:
-        run (Run): Whose.
-        code (int): The training's exit code.
-        seconds (float): That it took. A launch that was killed has none.
+        run (Run): The run.
+        code (int): Exit code of the training.
+        seconds (float): Duration. A launch that was killed has none.
     """
     path = osp.join(run.work_dir, BEGUN)
     begun = read_json(path)
@@ -215,13 +215,13 @@ def note_exit(run: Run, code: int, seconds: float) -> None:
 
 
 def note_result(run: Run) -> dict:
-    """Writes the record of a run that ended well.
+    """Writes the record of a successful run.
 
     Returns:
         dict: The record.
 
     Raises:
-        ValueError: If it left no checkpoint, or no validation of it.
+        ValueError: If there is no checkpoint or no validation of it.
     """
     checkpoint = final_checkpoint(run)
     epoch = epoch_of(checkpoint)
@@ -250,10 +250,10 @@ def note_result(run: Run) -> dict:
 
 
 def epoch_of(checkpoint: str) -> int:
-    """The epoch, or iteration, in a checkpoint's name.
+    """Returns the epoch, or iteration, in the name of a checkpoint.
 
     Raises:
-        ValueError: If it has none, as that of a run that was interrupted.
+        ValueError: If it has none, as after an interruption.
     """
     number = re.search(r'(\d+)\.pth$', checkpoint)
     if number is None:
@@ -265,10 +265,10 @@ def epoch_of(checkpoint: str) -> int:
 
 
 def final_checkpoint(run: Run) -> str:
-    """The best one where the config keeps a best one, else the last.
+    """Returns the best checkpoint if the config keeps one, else the last.
 
     Raises:
-        ValueError: If it is not there.
+        ValueError: If it does not exist.
     """
     hooks = run.config.get('default_hooks') or {}
     if (hooks.get('checkpoint') or {}).get('save_best'):
@@ -287,7 +287,7 @@ def final_checkpoint(run: Run) -> str:
 
 
 def scalars(work_dir: str) -> List[dict]:
-    """Everything MMEngine logged, joined over launches, in order."""
+    """Returns everything that MMEngine logged in all launches, in order."""
     records = []
     logs = osp.join(escape(work_dir), '*', 'vis_data', 'scalars.json')
     for path in sorted(glob(logs)):
@@ -295,7 +295,7 @@ def scalars(work_dir: str) -> List[dict]:
             for line in f:
                 try:
                     record = json.loads(line)
-                except ValueError:  # a kill cut the line short
+                except ValueError:  # cut off by a kill
                     continue
                 if 'step' in record:
                     records.append(record)

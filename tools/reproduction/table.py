@@ -16,7 +16,7 @@ NOTHING = '-'
 
 
 def mean_and_deviation(values: List[float], digits: int = 2) -> str:
-    """Mean and, of more than one, sample standard deviation."""
+    """Returns the mean and, for several values, the standard deviation."""
     if not values:
         return NOTHING
     text = f'{statistics.fmean(values):.{digits}f}'
@@ -26,7 +26,7 @@ def mean_and_deviation(values: List[float], digits: int = 2) -> str:
 
 
 def vs_paper(values: List[float], paper: float) -> List[str]:
-    """The paper's figure, and how far the mean is from it."""
+    """Returns the paper's figure and the difference of the mean."""
     if math.isnan(paper):
         return [NOTHING, NOTHING]
     if not values:
@@ -35,7 +35,7 @@ def vs_paper(values: List[float], paper: float) -> List[str]:
 
 
 def vs_reference(values: List[float], reference: List[float]) -> str:
-    """Difference of the means, and its standard error (Welch's)."""
+    """Returns the difference of the means and its standard error (Welch)."""
     if values is reference or len(values) < 2 or len(reference) < 2:
         return NOTHING
     difference = statistics.fmean(values) - statistics.fmean(reference)
@@ -48,16 +48,16 @@ def vs_reference(values: List[float], reference: List[float]) -> str:
 def measured_rows(
     table: Table, planner: Planner, seeds: Sequence[int]
 ) -> List[dict]:
-    """What there is of a table now.
+    """Returns the rows of a table with all finished runs.
 
     Args:
-        table (Table): With the rows that are wanted.
-        planner (Planner): Knows where the runs are.
-        seeds (Sequence[int]): Of every row.
+        table (Table): Table with the requested rows.
+        planner (Planner): Planner of the runs.
+        seeds (Sequence[int]): Seeds of every row.
 
     Returns:
-        list[dict]: A dict a row: ``name``, ``config``, ``paper`` (column ->
-            percent) and ``runs``, the records of the finished runs.
+        list[dict]: One dict per row: ``name``, ``config``, ``paper`` (column
+            -> percent) and ``runs``, the records of the finished runs.
 
     Raises:
         ValueError: If a record lacks a metric of the table.
@@ -75,12 +75,12 @@ def measured_rows(
                     f'{run.work_dir}: its validation has no '
                     f'{sorted(lacking)}, only {sorted(result["metrics"])}.'
                 )
-            # What is shown to others has no folders of this machine.
+            # Published records contain no folders of this machine.
             for launch in result['launches']:
                 del launch['command']
             folder = osp.relpath(run.work_dir, planner.roots[WORK])
             finished.append(dict(result, folder=folder))
-        # With options or a method it is none of the paper's configs.
+        # With options or a method, it is not a config of the paper.
         is_other = row.options or row.method
         paper = {} if is_other else table.paper.get(row.config, {})
         rows.append(
@@ -90,7 +90,7 @@ def measured_rows(
 
 
 def is_done(run) -> bool:
-    """Returns whether a run's record is that of this run."""
+    """Returns whether a record belongs to this run."""
     try:
         return state_of(run) is State.DONE
     except ConflictError:
@@ -98,7 +98,7 @@ def is_done(run) -> bool:
 
 
 def lines(table: Table, rows: Iterable[dict]) -> List[List[str]]:
-    """The head, then the cells of every row; metrics in percent."""
+    """Returns the header and the cells of all rows; metrics in percent."""
     rows = list(rows)
     result = [
         ['row', 'runs'],
@@ -136,7 +136,7 @@ def lines(table: Table, rows: Iterable[dict]) -> List[List[str]]:
 
 
 def markdown_table(table: Table, rows: Iterable[dict]) -> str:
-    """The table as Markdown, with its title."""
+    """Returns the table as Markdown, with its title."""
     names, *body = lines(table, rows)
     rule = ['---', *['---:'] * (len(names) - 1)]
     text = '\n'.join(
@@ -162,7 +162,7 @@ def json_table(title: str, rows: Iterable[dict]) -> str:
 
 
 def text_table(table: Table, rows: Iterable[dict]) -> RichTable:
-    """The table for a terminal."""
+    """Returns the table for a terminal."""
     names, *body = lines(table, rows)
     drawn = RichTable(title=table.title, box=box.SIMPLE)
     for i, name in enumerate(names):

@@ -50,7 +50,7 @@ def test_all_are_trained_then_skipped(tmp_path):
     runs = planned(tmp_path)
     outcome, said = train(tmp_path, runs)
     assert set(outcome.values()) == {'done'} and len(outcome) == 8
-    begun = [line.split(':')[0] for line in said if line.endswith('begins')]
+    begun = [line.split(':')[0] for line in said if line.endswith('starts')]
     assert set(begun[:3]) == {
         'vit_teacher seed 0',
         'cnn_teacher seed 0',
@@ -150,7 +150,7 @@ def test_killed_and_run_again(tmp_path, how):
     assert state_of(alone) is State.RESUMABLE
     outcome, said = train(tmp_path, runs)
     assert set(outcome.values()) == {'done'}
-    assert 'alone seed 0: goes on' in said
+    assert 'alone seed 0: resumes' in said
     record = read_result(alone)
     assert record['metrics'] == {'acc/top1': 0.75}  # that of --resume
     assert len(record['launches']) == 2
@@ -181,7 +181,7 @@ def test_waiting_for_another_process_can_be_stopped(tmp_path):
     outcome = train_all([run], Launcher(str(tmp_path)), stop_waiting)
     os.close(lock)
     assert outcome == {run.name: 'interrupted'}
-    assert said == [f'{run.name}: another process trains it; waiting for that']
+    assert said == [f'{run.name}: another process trains it; waiting']
 
 
 def test_what_is_being_trained_is_not_moved_aside(tmp_path):
