@@ -2,8 +2,8 @@
 
     python tools/cache_teachers.py CONFIG --views 10 --out cache
 
-stores what the losses need of all teachers for ten views of every training
-clip. A run with
+stores the teacher outputs that the losses need, for ten views of every
+training clip. A run with
 
     --cfg-options model.teacher_cache=cache train_dataloader.dataset.views=10
 
@@ -181,7 +181,7 @@ def estimate(writer: TeacherCacheWriter) -> None:
         f'{total / 1e9:.3f} GB ({disk.free / 1e9:.0f} GB free)'
     )
     needed = total
-    if total <= disk.total:  # else the list of what is missing may be endless
+    if total <= disk.total:  # else the list may be very long
         needed = size * writer.count_clips(writer.todo())
     if needed > disk.free:
         raise SystemExit(
@@ -194,7 +194,7 @@ def estimate(writer: TeacherCacheWriter) -> None:
 def write(writer: TeacherCacheWriter, args: argparse.Namespace) -> None:
     """Writes this process's share of the missing shards."""
     todo = writer.todo()[get_rank() :: get_world_size()]
-    barrier()  # before anybody writes: all processes divide the same list
+    barrier()  # before any process writes, so that all divide the same list
     clips = writer.count_clips(todo)
     if todo and is_main_process():
         begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Checks a config and shows what its models cost, without training.
+"""Checks a config and shows the costs of its models, without training.
 
     python tools/check_config.py configs/dtkd/x3d_s_hmdb51.py
 
@@ -59,7 +59,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def without_checkpoints(model: dict) -> dict:
-    """Returns a distiller's config whose models load nothing."""
+    """Returns a distiller's config without checkpoints."""
     model = copy.deepcopy(model)
     model.pop('teacher_cache', None)
     specs = [v for v in model.values() if isinstance(v, dict) and 'cfg' in v]
@@ -109,7 +109,7 @@ def student_bytes(distiller: BaseDistiller) -> float:
 
 
 def show_costs(config: Config, console: Console) -> None:
-    """Builds the models of a distiller and prints what they cost."""
+    """Builds the models of a distiller and prints their costs."""
     model = without_checkpoints(config.model)
     distiller = MODELS.build(model)
     if not isinstance(distiller, BaseDistiller):

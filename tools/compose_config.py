@@ -2,7 +2,7 @@
 
 The pair is a config of ``DualTeacherDistiller``: ``configs/dtkd/*.py``, or
 your own. The method distils from its ViT teacher into its student, with the
-same data and schedule. ``configs/baselines`` holds the pairs and methods of
+same data and schedule. ``configs/baselines`` contains the pairs and methods of
 the paper's tables; this command writes all others.
 
 A method over several teachers (``ebkd``, ``aekd``, ...) replaces the loss on
@@ -172,7 +172,7 @@ def from_pair(key: str, argument: Optional[str] = None) -> str:
 
 
 def portable_name(path: str) -> str:
-    """Returns how a config names another one, wherever it is moved."""
+    """Returns the portable name of a config in ``_base_``."""
     name = osp.relpath(osp.realpath(path), osp.realpath(CONFIGS))
     if name.startswith(osp.pardir):
         return path
@@ -186,7 +186,7 @@ def find_pair(name: str) -> str:
         name (str): A file, or a name below ``configs``.
 
     Raises:
-        SystemExit: If there is neither.
+        SystemExit: If neither exists.
     """
     for path in (name, osp.join(CONFIGS, name)):
         if osp.isfile(path):
@@ -198,7 +198,7 @@ def find_pair(name: str) -> str:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Writes a config and says how to train it."""
+    """Writes a config and prints how to train it."""
     import dtkd_mmaction  # noqa: F401  (a pair may inherit its configs)
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

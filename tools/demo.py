@@ -1,9 +1,9 @@
-"""Trains two teachers and a student with and without them, and compares.
+"""Trains two teachers, and a student with and without them.
 
 A ViT teacher and a CNN teacher learn from many clips. Then the same student
 learns from few other clips, twice with the same number of steps: alone and
-with DT-KD. ``tools/data/make_demo_clips.py`` draws the clips. Every seed has
-clips, teachers and students of its own.
+with DT-KD. ``tools/data/make_demo_clips.py`` generates the clips. Every seed
+has its own clips, teachers and students.
 
     bash tools/demo.sh
     bash tools/demo.sh --seeds 0 1 2 --json demo.json
@@ -91,7 +91,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def run_seed(trainings: Trainings) -> SeedResult:
-    """Draws the clips of a seed and runs its four trainings."""
+    """Generates the clips of a seed and runs its four trainings."""
     make_clips(
         trainings.data,
         clips_per_class=CLIPS_PER_CLASS['train'],
@@ -109,7 +109,7 @@ def run_seeds(args: argparse.Namespace, console: Console) -> List[SeedResult]:
     """Runs all seeds, as many at a time as there are cores for.
 
     Raises:
-        RuntimeError: If a training fails; the others are ended.
+        RuntimeError: If a training fails; the others are stopped.
     """
     columns = [
         TextColumn('{task.description}'),
@@ -142,7 +142,7 @@ def run_seeds(args: argparse.Namespace, console: Console) -> List[SeedResult]:
 
 
 def main() -> None:
-    """Draws clips, trains, and prints tables and plain words."""
+    """Generates clips, trains, and prints tables and sentences."""
     args = parse_args()
     console = Console()
     start = time.perf_counter()

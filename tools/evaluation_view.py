@@ -3,10 +3,10 @@
     python tools/evaluation_view.py CONFIG --out NEW_CONFIG.py
     python tools/evaluation_view.py CONFIG --out NEW_CONFIG.py --one-view
 
-``model.student.view`` changes what the student trains on and not what it is
-validated and tested on: the pipelines of the data set stay as they are, also
-in the config of the exported student. The new config inherits CONFIG and
-replaces the pipelines of ``val_dataloader`` and ``test_dataloader``.
+``model.student.view`` changes the clips in training, but not those in
+validation and test: the pipelines of the data set are not changed, nor is the
+config of the exported student. The new config inherits CONFIG and replaces the
+pipelines of ``val_dataloader`` and ``test_dataloader``.
 """
 
 import argparse
@@ -42,12 +42,12 @@ def evaluation_config(config: Config, source: str, one_view: bool) -> str:
 
     Args:
         config (Config): A distillation config.
-        source (str): How the new config names it in ``_base_``.
+        source (str): Its name in ``_base_`` of the new config.
         one_view (bool): Whether to test one clip per video.
 
     Raises:
         ValueError: If the student has no view, or a pipeline cannot be
-            fitted.
+            adapted.
     """
     view = (config.get('model') or {}).get('student', {}).get('view')
     if not view:

@@ -1,4 +1,4 @@
-"""Takes the stock student out of a distiller's checkpoint.
+"""Exports the stock student of a distiller's checkpoint.
 
 The output is a checkpoint in MMAction2's own format (and a config to test it
 with), for plain MMAction2 without this package.

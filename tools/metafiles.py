@@ -19,7 +19,7 @@ PAPER = {
     'Dual-Teacher Transfer for Lightweight Video Models',
     'URL': 'https://arxiv.org/abs/2511.09469',
 }
-# What a config's name holds -> the data set.
+# Part of a config's name -> data set.
 DATA = {
     'hmdb51': 'HMDB51',
     'epic': 'EPIC-KITCHENS-100',
@@ -52,10 +52,10 @@ FOLDERS = {
 
 
 def data_set(name: str) -> str:
-    """Returns the data set that a config's name holds.
+    """Returns the data set that a config's name contains.
 
     Raises:
-        SystemExit: If it holds none.
+        SystemExit: If it contains none.
     """
     for key, title in DATA.items():
         if key in name.split('_'):
@@ -109,7 +109,7 @@ def files(root: str = ROOT) -> Dict[str, str]:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    """Writes the files, or names those that are not up to date."""
+    """Writes the files, or lists those that are not up to date."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         '--check',

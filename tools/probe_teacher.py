@@ -3,16 +3,16 @@
     python tools/probe_teacher.py CONFIG --out teacher.pth
 
 makes a teacher for your classes from a pretrained backbone in minutes. The
-weights of the backbone are ``load_from`` of CONFIG (or ``--weights``, or what
-the config builds with, such as ``pretrained=True`` of timm). The tool
-computes the embeddings of the training clips once, fits the last linear layer
-by logistic regression, measures it on the validation list and writes a stock
-checkpoint of the whole recognizer.
+weights of the backbone are ``load_from`` of CONFIG (or ``--weights``, or
+weights that the config loads itself, such as ``pretrained=True`` of timm). The
+tool computes the embeddings of the training clips once, fits the last linear
+layer by logistic regression, measures it on the validation list and writes a
+stock checkpoint of the whole recognizer.
 
 CONFIG is a stock recognizer config (configs/teachers), or a distillation
 config together with ``--teacher vit``: then the teacher sees its own view of
-the shared clips, as in distillation. Clips with the label -1 are left out. A
-killed call continues when it is repeated.
+the shared clips, as in distillation. Clips with the label -1 are left out. If
+the command is killed, run it again to continue.
 """
 
 import argparse
@@ -67,7 +67,7 @@ from dtkd_mmaction.teachers.cache_format import FORMAT
 from dtkd_mmaction.version import __version__
 
 FOLDS = 5
-# Strengths of the regularisation that are compared.
+# Regularisation strengths that are compared.
 STRENGTHS = tuple(10 ** (k / 2) for k in range(-8, 3))
 
 
@@ -75,7 +75,7 @@ class Split(NamedTuple):
     """A list of clips whose embeddings are computed.
 
     Attributes:
-        dataset: Gives the clips.
+        dataset: Data set of the clips.
         keyed (bool): Whether it takes (clip, view).
         description (dict): All that the clips depend on.
         names (list[str]): Paths of the clips.
@@ -148,7 +148,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 
 def read_config(args: argparse.Namespace) -> Config:
-    """Reads the config and imports what it names."""
+    """Reads the config and runs its ``custom_imports``."""
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options)
     if config.get('custom_imports'):
@@ -286,7 +286,7 @@ def embed_split(
         model (ProbedModel): The frozen model.
         split (Split): The list.
         views (int): Views of each clip.
-        title (str): What messages call it.
+        title (str): Name of the list in messages.
         args (argparse.Namespace): Options of the tool.
 
     Raises:
@@ -355,7 +355,7 @@ def groups_of_clips(
 def fit_classifier(
     trained: Embedded, groups: List[str], num_classes: int
 ) -> Tuple[LinearClassifier, Dict[str, Any]]:
-    """Chooses the regularisation, fits the classifier and prints how.
+    """Chooses the regularisation and fits the classifier.
 
     Args:
         trained (Embedded): The training list.
@@ -363,8 +363,8 @@ def fit_classifier(
         num_classes (int): Number of classes.
 
     Returns:
-        tuple[LinearClassifier, dict]: The classifier, and what
-            cross-validation measured.
+        tuple[LinearClassifier, dict]: The classifier, and the results of
+            cross-validation.
     """
     rows_per_clip = trained.features.shape[1]
     features = trained.features.flatten(0, 1)

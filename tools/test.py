@@ -1,6 +1,6 @@
 """``tools/test.py`` of the installed MMAction2, with the plugin imported.
 
-So stock configs, which have no ``custom_imports``, are tested here too.
+It tests stock configs, too, which have no ``custom_imports``.
 """
 
 import os.path as osp

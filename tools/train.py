@@ -1,6 +1,6 @@
 """``tools/train.py`` of the installed MMAction2, with the plugin imported.
 
-So stock configs, which have no ``custom_imports``, train here too.
+It trains stock configs, too, which have no ``custom_imports``.
 """
 
 import os.path as osp

@@ -3,7 +3,7 @@
     python tools/analysis/benchmark.py --out benchmark.md --json benchmark.json
 
 Variants run in turn, round after round, and are compared within a round, so
-that changes of the machine's speed cancel. The report has the median ratio,
+that changes in the machine's speed cancel. The report has the median ratio,
 its range, and the ratio of CPU times, which other processes affect little.
 Weights are random at the scale of trained ones, and clips are generated, so
 nothing is downloaded. Use fewer ``--rounds``, some of the ``--groups``, a
@@ -96,8 +96,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     init_default_scope('mmaction')
-    # Shows the warning about a speedup that is left out, and no details of
-    # how models are built.
+    # Shows warnings about omitted speedups, but no details of building models.
     MMLogger.get_current_instance().setLevel('WARNING')
     rows: List[Row] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -5,8 +5,8 @@
 Prints, per number of classes and formula, how many different values 2,000
 random pairs of student and teacher logits have (rounded to four digits), and
 Spearman's rank correlation with the divergence that the loss would minimise,
-KL(teacher || student) at the same temperature. A formula that grades has many
-values and a high correlation.
+KL(teacher || student) at the same temperature. A formula that distinguishes
+samples well has many values and a high correlation.
 """
 
 import argparse

@@ -1,13 +1,12 @@
-"""Kills trainings, fills disks, feeds broken files, and counts what survives.
+"""Kills trainings, fills disks, uses broken files, and counts survivals.
 
     python tools/analysis/fault_campaign.py --kills 100 --out campaign.md
 
 Tiny trainings (one and two processes), writers of a teacher cache and exports
 are killed before each of their file events and at random moments, and started
-again. What they leave must be bit for bit what an undisturbed run leaves. A
-killed run "survives" if that is so, if no process hangs, and if no temporary
-file stays behind. The exit status is 1 if something did not survive; its
-folder is then kept and named.
+again. A run "survives" if its results equal those of an undisturbed run bit
+for bit, if no process hangs, and if no temporary file remains. The exit status
+is 1 if something did not survive; its folder is then kept and named.
 
 Needs no GPU, no data and no network. A kill and its resume take a few seconds.
 """
@@ -50,12 +49,12 @@ from dtkd_mmaction.files import write_text  # noqa: E402
 # Share of the kills that each subject gets.
 SHARES = dict(epoch=0.25, iteration=0.25, two=0.25, cache=0.15, export=0.1)
 PARTS = ('kills', 'disks', 'inputs')
-# Sizes of the full disk, in parts of what the undisturbed run has written.
+# Sizes of the full disk, as fractions of what an undisturbed run writes.
 DISKS = (0.1, 0.4, 0.7)
 
 
 class Row:
-    """One line of the table: what was tried, and how often it survived."""
+    """One row of the table: a fault, and how often it was survived."""
 
     def __init__(self, what: str, how: str) -> None:
         self.what, self.how = what, how
@@ -63,7 +62,7 @@ class Row:
         self.problems: List[str] = []
 
     def add(self, problem: Optional[str]) -> None:
-        """Counts one try; None means that it survived."""
+        """Counts one attempt; None means that it survived."""
         self.tried += 1
         if problem is not None:
             self.problems.append(problem)
@@ -78,9 +77,9 @@ class Campaign:
     """Runs all parts and collects the rows.
 
     Args:
-        folder (str): For everything that is written.
-        seed (int): Of the random moments.
-        out (str, optional): File for the table, written again and again.
+        folder (str): Folder for all files.
+        seed (int): Seed of the random moments.
+        out (str, optional): File for the table, updated after every part.
     """
 
     def __init__(
@@ -145,14 +144,14 @@ class Campaign:
             row.add(self.strike(subject, f'kill_{number}', strike, expected))
 
     def _events(self, events: int, count: int, ranks: int) -> Iterator[Strike]:
-        """Chooses file events: each once before any twice."""
+        """Chooses file events; none twice before all were used."""
         rounds = itertools.cycle([range(1, events + 1)])
         chosen: List[int] = []
         while len(chosen) < count:
             numbers = list(next(rounds))
             self.random.shuffle(numbers)
             chosen += numbers
-        # The first process writes the files; the others end because of it.
+        # The first process writes the files; the others end when it is killed.
         return (Strike(event=number, rank=0) for number in chosen[:count])
 
     def strike(
@@ -161,7 +160,7 @@ class Campaign:
         """Kills one run, starts it again and compares.
 
         Returns:
-            str, optional: What went wrong.
+            str, optional: The problem.
         """
         first = subject.start(name, strike=strike)
         place = f'{subject.path(name)}, {strike}'
@@ -177,7 +176,7 @@ class Campaign:
         return f'{place}: {found}'
 
     def fill_disks(self) -> None:
-        """Lets the disk run full, makes room and starts again."""
+        """Fills the disk, frees space and starts again."""
         for key in ('epoch', 'cache', 'export'):
             subject = self.subjects()[key]
             if not osp.isdir(subject.path('whole')):
@@ -199,7 +198,7 @@ class Campaign:
         """Runs a subject on a disk of some bytes, then on a larger one."""
         path = subject.path(name)
         os.makedirs(path)
-        if isinstance(subject, Export):  # the disk holds its checkpoint too
+        if isinstance(subject, Export):  # plus its checkpoint
             size += osp.getsize(subject.checkpoint())
         with small_disk(path, size) as (limit, make_room):
             work = subject.work
@@ -245,7 +244,7 @@ class Campaign:
             write_text(self.out, self.table() + '\n')
 
     def table(self) -> str:
-        """Returns all rows as Markdown, and what did not survive."""
+        """Returns all rows as Markdown, and all failures."""
         lines = ['| what | how | tried | survived |', '|---|---|---|---|']
         lines += map(str, self.rows)
         lines += [''] + [p for row in self.rows for p in row.problems]

@@ -1,8 +1,8 @@
 """Builds a distiller and its clips for inspection, without training.
 
-What the tools that look at single clips share (``tools/analysis``): the
-distiller of a config, the weights of a run in it, and one view of every clip
-that has no chance in it.
+Shared by the tools that inspect single clips (``tools/analysis``): the
+    distiller of a config, the weights of a run, and one deterministic view of
+    every clip.
 """
 
 import copy
@@ -33,7 +33,7 @@ from dtkd_mmaction.recognizers.tapped_recognizer import model_inputs
 
 SAMPLERS = ('SampleFrames', 'UniformSample', 'DenseSampleFrames')
 RANDOM_CROPS = ('RandomResizedCrop', 'RandomCrop', 'MultiScaleCrop')
-# What makes a training clip look different and keeps its size.
+# Augmentations that keep the size of a clip.
 AUGMENTATIONS = (
     'Flip',
     'ColorJitter',
@@ -49,8 +49,8 @@ def build_distiller(
 ) -> Tuple[Config, BaseDistiller]:
     """Builds the config's distiller in eval mode on the available device.
 
-    Teachers are live and in eval mode, whatever the config says of a cache
-    and of ``teacher_mode``.
+    Teachers are live and in eval mode; ``teacher_cache`` and ``teacher_mode``
+    of the config are ignored.
 
     Args:
         path (str): A distillation config.
@@ -60,7 +60,7 @@ def build_distiller(
         tuple[Config, BaseDistiller]
 
     Raises:
-        ValueError: If its model is no distiller.
+        ValueError: If its model is not a distiller.
     """
     config = Config.fromfile(path)
     config.merge_from_dict(cfg_options or {})
@@ -72,7 +72,7 @@ def distiller_of(config: Config, source: str) -> BaseDistiller:
 
     Args:
         config (Config): A distillation config.
-        source (str): Where it comes from, for messages.
+        source (str): Its file, for messages.
     """
     init_default_scope('mmaction')
     model_config = copy.deepcopy(config.model)
@@ -98,18 +98,18 @@ def innermost(dataset: dict) -> dict:
 def centre_pipeline(pipeline: List[dict]) -> List[dict]:
     """Removes all randomness from a training pipeline.
 
-    It gives clips of the same frames and size as in training: the middle of
-    the video, the middle of the frame, not flipped. Made of a training
-    pipeline of ``configs/_base_/datasets`` it is the ``val_pipeline`` with
-    which the teachers were evaluated in stage one.
+    It returns clips with as many frames and of the same size as in training:
+        the middle of the video and of the frame, not flipped. For a training
+        pipeline of ``configs/_base_/datasets``, it is the ``val_pipeline``
+        with which the teachers were evaluated in stage one.
 
     Args:
         pipeline (list[dict]): Stock transforms.
 
     Returns:
-        list[dict]: Frame samplers in test mode; a random crop is the centre
-            crop of the size that the clips have in the end (of the whole
-            frame, if nothing has resized it before); no augmentation.
+        list[dict]: Frame samplers in test mode; a random crop becomes the
+            centre crop with the final size of the clips (of the whole frame,
+            if it is not resized before); no augmentation.
     """
     size = stock_clip(Config(dict(train_pipeline=pipeline)))['size']
     centred: List[dict] = []
@@ -129,17 +129,17 @@ def centre_pipeline(pipeline: List[dict]) -> List[dict]:
 
 
 def centred_dataset(config: Config, split: str) -> BaseDataset:
-    """Builds a list's clips as the models share them, without randomness.
+    """Builds the shared clips of a list without randomness.
 
     Args:
         config (Config): A distillation config.
-        split (str): Whose list: ``'train'`` or ``'val'``. The pipeline is
-            that of the training either way (:func:`centre_pipeline`): the
-            config's ``val_pipeline`` ends in the student's own size, and
-            every model is to take its own view of one clip.
+        split (str): ``'train'`` or ``'val'``. Both use the training pipeline
+            (:func:`centre_pipeline`), because the config's ``val_pipeline``
+            ends in the student's size, and every model must take its own view
+            of one clip.
 
     Returns:
-        BaseDataset: Gives raw clips; an unreadable one is an error.
+        BaseDataset: Data set of raw clips; an unreadable clip is an error.
     """
     training = innermost(config.train_dataloader.dataset)
     listed = innermost(config[f'{split}_dataloader'].dataset)
@@ -160,10 +160,10 @@ def read_checkpoint(path: str) -> dict:
 
 
 def student_state(path: str) -> dict:
-    """Returns the student's weights of a run or of an exported checkpoint."""
+    """Returns the student's weights from a run or an exported checkpoint."""
     checkpoint = read_checkpoint(path)
     if is_distiller_checkpoint(checkpoint):
-        # without `meta`: its config is not wanted here
+        # without `meta`, because its config is not needed here
         checkpoint = student_checkpoint(
             dict(state_dict=checkpoint['state_dict'])
         )
@@ -174,7 +174,7 @@ def load_exactly(model: nn.Module, state_dict: dict, path: str) -> None:
     """Loads weights; every tensor must fit.
 
     Raises:
-        ValueError: If one is missing, too many, or of another shape.
+        ValueError: If one is missing, surplus, or of another shape.
     """
     try:
         model.load_state_dict(state_dict)

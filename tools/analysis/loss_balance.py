@@ -2,12 +2,13 @@
 
     python tools/analysis/loss_balance.py CONFIG
 
-takes batches of the training as they come and prints, for every loss with its
-weight: its value, the norm of its gradient in the student's parameters, that
-norm beside the one of the label loss, and the cosine between the two
-gradients. A loss weight that is unpublished can be chosen by it: a gradient
-many times the label's, and at right angles to it, is what the student learns
-first. At the start of a training; with a run's checkpoint, at that point.
+prints for every weighted loss, over some training batches: its value, the norm
+    of its gradient with respect to the student's parameters, that norm
+    relative to the label loss's, and the cosine between the two gradients. Use
+    it to choose a loss weight: a loss whose gradient is many times larger than
+    that of the label loss, and orthogonal to it, dominates the training.
+    Without ``--checkpoint`` it measures the start of a training, otherwise the
+    state of that checkpoint.
 """
 
 import argparse
@@ -58,12 +59,12 @@ def measure(distiller: BaseDistiller, batch: dict) -> Dict[str, Tensor]:
 
     Args:
         distiller (BaseDistiller): In training mode.
-        batch (dict): As the data loader gives it.
+        batch (dict): Batch of the data loader.
 
     Returns:
-        dict[str, Tensor]: Loss -> its value, the norm of its gradient in the
-            student's parameters, that norm beside the label loss's, and the
-            cosine between the two gradients.
+        dict[str, Tensor]: Loss -> its value, the norm of its gradient with
+            respect to the student's parameters, that norm relative to the
+            label loss's, and the cosine between the two gradients.
 
     Raises:
         ValueError: If no loss is the label loss.
@@ -129,7 +130,7 @@ def balance(args: argparse.Namespace) -> Dict[str, Tensor]:
     if args.checkpoint:
         state = read_checkpoint(args.checkpoint)['state_dict']
         load_exactly(distiller, state, args.checkpoint)
-    # The gradients as the weights alone make them.
+    # Gradients without trust and without limit.
     distiller.trust, distiller.max_gradient_ratio = None, 0
     distiller.train()
     loader = Runner.build_dataloader(config.train_dataloader, args.seed)

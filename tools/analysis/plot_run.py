@@ -1,11 +1,11 @@
-"""Draws the curves of one or several runs from what MMEngine has logged.
+"""Draws the curves of one or several runs from the logs of MMEngine.
 
     python tools/analysis/plot_run.py WORK_DIR [WORK_DIR ...] --out run.png
 
-One panel a quantity: validation accuracy, every loss term, the teachers'
+One panel per quantity: validation accuracy, every loss term, the teachers'
 weights, confidences and discrepancies, mask coverage, variance of the
-residual, learning rate. Runs lie over each other; the logs of a run that was
-resumed are joined.
+residual, learning rate. Runs share the panels; the logs of a resumed run are
+joined.
 """
 
 import argparse
@@ -27,7 +27,7 @@ plt.style.use('seaborn-v0_8-colorblind')
 
 # Where MMEngine's LocalVisBackend writes, below a work dir.
 LOGS = ('*/vis_data/scalars.json', '*/vis_data/*.json')
-# Panel -> how the scalars in it begin. They come in this order.
+# Panel -> prefixes of the names of its scalars, in this order.
 GROUPS = {
     'teacher weight': 'datw/',
     'teacher confidence': 'confidence/',
@@ -47,10 +47,10 @@ class Run(NamedTuple):
     """Scalars of one training, read from its work dir.
 
     Attributes:
-        name (str): For the legend.
-        training (list[dict]): Scalars, one dict a logged step, in order.
-        validation (list[dict]): The same of every validation; ``step`` is
-            the epoch, or the iteration in a run that counts iterations.
+        name (str): Name in the legend.
+        training (list[dict]): Scalars, one dict per logged step, in order.
+        validation (list[dict]): The same for every validation; ``step`` is the
+            epoch, or the iteration in a run that counts iterations.
         logs (int): Files that were joined.
     """
 
@@ -66,12 +66,12 @@ class Run(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One panel: a quantity and the names of its scalars.
+    """Panel of one quantity and the names of its scalars.
 
     Attributes:
-        title (str): Above it.
+        title (str): Title above it.
         keys (tuple[str]): Scalars that share it.
-        validated (bool): Whether they come from the validations.
+        validated (bool): Whether they are measured in validations.
     """
 
     title: str
@@ -123,8 +123,7 @@ def find_logs(work_dir: str) -> List[str]:
 def read_log(path: str) -> Tuple[List[dict], List[dict]]:
     """Reads the training and validation scalars of one file.
 
-    The last line of a run that was killed while it wrote may be cut short;
-    it is left out.
+    The last line of a killed run may be incomplete; it is ignored.
 
     Raises:
         ValueError: If another line is no JSON.
@@ -140,7 +139,7 @@ def read_log(path: str) -> Tuple[List[dict], List[dict]]:
             if number == len(lines):
                 break
             raise ValueError(f'{path}, line {number}: {error}') from error
-        # MMEngine gives no mark; only a training has a loss to log.
+        # MMEngine does not mark them, but only a training logs a loss.
         (training if 'loss' in record else validation).append(record)
     return training, validation
 
@@ -148,10 +147,10 @@ def read_log(path: str) -> Tuple[List[dict], List[dict]]:
 def read_run(work_dir: str) -> Run:
     """Joins the logs of a work dir.
 
-    A later log replaces all that earlier ones have from its first step on:
-    what came after the checkpoint from which the run was resumed, or, where
-    it was started anew, all of it. A log without a training step (of
-    ``tools/test.py``) is none of the run's.
+    From its first step on, a later log replaces the earlier ones: the steps
+        after the checkpoint from which the run was resumed, or all steps of a
+        run that was started again. Logs without a training step (of
+        ``tools/test.py``) are ignored.
 
     Raises:
         FileNotFoundError: If there is no log, or none of a training.
@@ -181,7 +180,7 @@ def read_run(work_dir: str) -> Run:
 def distinct_names(runs: List[Run], work_dirs: List[str]) -> List[Run]:
     """Names all runs by their paths below their common folder.
 
-    Done only where the folders' own names are alike, such as ``seed0``.
+    Only if the names of the folders are equal, such as ``seed0``.
     """
     names = [run.name for run in runs]
     if len(set(names)) == len(names):
@@ -240,11 +239,11 @@ def draw(runs: List[Run], smooth: Optional[int] = None) -> Figure:
     """Draws all panels.
 
     Args:
-        runs (list[Run]): A colour each; several scalars of one panel differ
-            in the style of the line.
-        smooth (int, optional): Logged steps to average; the steps themselves
-            stay visible behind. Defaults to a fortieth of each run.
-            Validations and the learning rate are drawn as they are.
+        runs (list[Run]): One colour per run; several scalars of one panel have
+            different line styles.
+        smooth (int, optional): Number of logged steps to average; the logged
+            values are drawn in the background. Defaults to a fortieth of each
+            run. Validations and the learning rate are not averaged.
     """
     panels = panels_of(runs)
     columns = min(COLUMNS, len(panels))
@@ -292,7 +291,7 @@ def draw_panel(
             steps, values = curve(run, key, panel.validated)
             if not len(steps):
                 continue
-            # one run: colours tell its scalars apart
+            # one run: one colour per scalar
             colour = f'C{j if len(runs) == 1 else i}'
             width = smooth or max(1, len(values) // 40)
             if not as_it_is and width > 1:

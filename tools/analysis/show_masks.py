@@ -2,10 +2,11 @@
 
     python tools/analysis/show_masks.py CONFIG --index 3 --out masks.png
 
-A column a frame of the teachers' common grid, a row for the frame, the size
-of the residual (Eq. 8), its mask M_res (Eq. 9), the mask of the CNN teacher's
-activation M_act (Eq. 10) and what both keep. With a run's checkpoint also
-what its branch predicts (Eq. 11).
+The picture has one column per time step of the teachers' common grid. Rows:
+the video frame, the norm of the residual (Eq. 8), its mask M_res (Eq. 9), the
+mask of the CNN teacher's activation M_act (Eq. 10), and the positions that the
+loss keeps. With a checkpoint of a run, another row shows the prediction of its
+branch (Eq. 11).
 """
 
 import argparse
@@ -42,7 +43,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.colors import ListedColormap  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-# Mask -> its row and its colour; red and green never stand for opposites.
+# Mask -> row and colour; red and green are never opposites.
 MASK_ROWS = dict(
     M_res=('M_res', '#0072B2'),
     M_act=('M_act', '#E69F00'),
@@ -54,14 +55,14 @@ class Picture(NamedTuple):
     """Residual and masks of one clip.
 
     Attributes:
-        frames (Tensor): One of the shared clip for each of the grid's,
-            uint8, (T, H, W, 3).
+        frames (Tensor): One video frame per time step of the grid, uint8, (T,
+            H, W, 3).
         residual (Tensor): Size of the residual, (T, h, w).
         masks (dict[str, Tensor]): ``'M_res'``, ``'M_act'`` and ``'kept'``,
-            each (T, h, w): the fraction of channels that are kept, 0 or 1
-            unless every channel has a mask of its own.
+            each (T, h, w): the fraction of kept channels, which is 0 or 1
+            unless every channel has its own mask.
         predicted (Tensor): Size of the branch's output, (T, h, w).
-        size (str): What is meant by size, as ``res_score`` has it.
+        size (str): Definition of the size, as in ``res_score``.
     """
 
     frames: Tensor
@@ -119,11 +120,11 @@ def read_clip(config: Config, index: int, path: Optional[str]) -> tuple:
 
     Args:
         config (Config): A distillation config.
-        index (int): Place in the training list.
+        index (int): Index in the training list.
         path (str, optional): A video file instead.
 
     Returns:
-        tuple[dict, str]: A batch of one, as the data loader gives it.
+        tuple[dict, str]: A batch of one clip, and its name.
     """
     if path is None:
         dataset = centred_dataset(config, 'train')
@@ -171,7 +172,7 @@ def look(distiller: BaseDistiller, batch: dict) -> Picture:
     for name, alone in (('M_res', 'res'), ('M_act', 'act')):
         options = dict(loss.mask_options, mask_combine=alone)
         masks[name] = dual_mask(target.residual, f_cnn, **options)
-    # A score for every channel has no one size: shown is the norm.
+    # One score per channel has no single size; the norm is shown.
     kind = loss.mask_options['res_score']
     kind = 'l2' if kind == 'elementwise' else kind
     return Picture(
@@ -204,9 +205,10 @@ def draw(picture: Picture, title: str, with_prediction: bool) -> Figure:
     """Draws the images.
 
     Args:
-        picture (Picture): Of one clip.
-        title (str): Above it.
-        with_prediction (bool): Whether there is a branch that has learnt.
+        picture (Picture): Picture of one clip.
+        title (str): Title above it.
+        with_prediction (bool): Whether to draw the prediction of a trained
+            branch.
     """
     sizes = {'residual': picture.residual}
     if with_prediction:
@@ -230,7 +232,7 @@ def draw(picture: Picture, title: str, with_prediction: bool) -> Figure:
         axes[0, t].imshow(frames[t], **where)
         axes[0, t].set_title(f'grid frame {t}', fontsize=9)
     label(axes[0, 0], 'frame')
-    # One scale, so that a timid prediction looks timid.
+    # One scale, so that a small prediction looks small.
     scale = dict(
         vmin=min(float(values.min()) for values in sizes.values()),
         vmax=max(float(values.max()) for values in sizes.values()),

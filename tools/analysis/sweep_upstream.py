@@ -1,4 +1,4 @@
-"""Tries every RGB model that MMAction2 ships as student and as teacher.
+"""Tests every RGB model of MMAction2 as student and as teacher.
 
 Each model takes one training step of ``DualTeacherDistiller`` in each role,
 with X3D-S and a small MViTv2 in the other roles, on random clips. Weights are

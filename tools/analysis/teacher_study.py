@@ -2,11 +2,11 @@
 
     python tools/analysis/teacher_study.py CONFIG STUDENT BASELINE
 
-sorts the validation clips by how confident each teacher is (Eq. 4) and by how
-far the student without distillation is from it (Eq. 5), and compares in each
-bin the student trained with CONFIG (checkpoint STUDENT) with the same student
-trained alone (checkpoint BASELINE). The paper says that the gain is largest
-where both are high.
+sorts the validation clips by the confidence of each teacher (Eq. 4) and by its
+discrepancy to the student without distillation (Eq. 5). In each bin, it
+compares the student trained with CONFIG (checkpoint STUDENT) with the same
+student trained alone (checkpoint BASELINE). The paper claims that the gain is
+largest where both are high.
 """
 
 import argparse
@@ -54,7 +54,7 @@ INTERVAL = (
     'proportions (Bonett and Price 2012): one clip more is added to each '
     'count of clips that changed'
 )
-# Several runs alone? -> what that means for the bins.
+# Whether there are several runs alone -> note about the bins.
 COMPARED = {
     False: 'One run alone: it sorts the clips and is compared as well. Its '
     'own mistakes lie far from a confident teacher, and training it once '
@@ -72,7 +72,7 @@ class Answers(NamedTuple):
         labels (Tensor): (n,), or (n, parts) for a head of several parts.
         teachers (dict[str, Tensor]): Name -> logits, (n, N).
         distilled (Tensor): Logits of each distilled student, (S, n, N).
-        alone (Tensor): Of each student trained alone, (B, n, N).
+        alone (Tensor): Logits of each student trained alone, (B, n, N).
     """
 
     labels: Tensor
@@ -137,15 +137,15 @@ def ask_all(
 ) -> Answers:
     """Runs teachers and students on the validation clips.
 
-    Every clip is decoded once, as in training but without chance, and every
-    model takes its own view of it.
+    Every clip is decoded once, as in training but without randomness, and
+    every model takes its own view of it.
 
     Args:
         distiller (BaseDistiller): In eval mode.
         config (Config): Its config.
         runs (Sequence[list[str]]): Checkpoints of the distilled students and
             of those trained alone.
-        batch_size (int): Clips at a time.
+        batch_size (int): Clips per batch.
         workers (int): Processes that decode.
 
     Returns:
@@ -153,7 +153,7 @@ def ask_all(
     """
     paths = [path for group in runs for path in group]
     states = [student_state(path) for path in paths]
-    for path, state in zip(paths, states):  # each fits, before a clip is read
+    for path, state in zip(paths, states):  # before reading clips
         load_exactly(distiller.student, state, path)
     teachers = distiller.teachers
     loader = DataLoader(
@@ -186,8 +186,8 @@ def ask_all(
 def measures(distiller: BaseDistiller) -> Dict[str, object]:
     """Returns the measures of confidence and discrepancy of ``loss_sr``.
 
-    The defaults of :class:`DATWLoss` where a config has none. Eq. 4 as
-    printed is one less than its corrected form, which is taken here.
+    Defaults to those of :class:`DATWLoss`. The printed Eq. 4 is one less than
+    its corrected form, which is used here.
     """
     loss = getattr(distiller, 'loss_sr', None) or DATWLoss()
     options = loss.weight_options
@@ -204,20 +204,21 @@ def paired_gain(fixed: float, broken: float, clips: float) -> dict:
     """Computes the gain of one model over another on the same clips.
 
     Args:
-        fixed (float): Clips that only the first gets right.
-        broken (float): Clips that only the second gets right.
+        fixed (float): Clips that only the first predicts correctly.
+        broken (float): Clips that only the second predicts correctly.
         clips (float): All clips.
 
     Returns:
         dict: ``gain`` (difference of the accuracies), its ``interval``
-            (:data:`INTERVAL`) and whether it is ``within_noise`` (the
-            interval holds 0). Of no clips: None, None and True.
+            (:data:`INTERVAL`) and whether it is ``within_noise`` (the interval
+            contains 0). Without clips: None, None and True.
     """
     if not clips:
         return dict(gain=None, interval=None, within_noise=True)
     # Bonett and Price, Adjusted Wald confidence interval for a difference of
     # binomial proportions based on paired data, J. Educ. Behav. Stat. 37,
-    # 2012. Never of no width, as a resampling of few equal clips would be.
+    # 2012. Its width is never 0, unlike that of a bootstrap of few equal
+    # clips.
     won, lost = (fixed + 1) / (clips + 2), (broken + 1) / (clips + 2)
     half = Z_95 * math.sqrt((won + lost - (won - lost) ** 2) / (clips + 2))
     low = max(won - lost - half, -1.0)
@@ -238,11 +239,11 @@ def compare(
     """Compares distilled students and baselines on some clips.
 
     Args:
-        inside (ndarray): Which clips, (B, n): every run alone sorts them by
+        inside (ndarray): Selected clips, (B, n): every run alone sorts them by
             its own discrepancy.
-        distilled (ndarray): How often the distilled students are right, (n,).
-        alone (ndarray): The same of those trained alone with which each of
-            the B sortings is judged, (B, n).
+        distilled (ndarray): Share of distilled students that are right, (n,).
+        alone (ndarray): The same for the students trained alone that each of
+            the B sortings is compared with, (B, n).
         teacher (ndarray): Whether the teacher is right, (n,).
 
     Returns:
@@ -281,21 +282,21 @@ def study(
     """Sorts the clips by one teacher and compares in every bin.
 
     Args:
-        confidence (ndarray): Of the teacher, (n,).
-        discrepancy (ndarray): Of each student trained alone, (B, n).
+        confidence (ndarray): Confidence of the teacher, (n,).
+        discrepancy (ndarray): Discrepancy of each student trained alone, (B,
+            n).
         distilled (ndarray): Whether each distilled student is right, (S, n).
-        alone (ndarray): Whether each student trained alone is, (B, n). Of
-            several, each sorts the clips and the others are compared: its
-            own mistakes lie in the bins far from a confident teacher, and
-            training it once more would mend some of them.
-        teacher (ndarray): Whether the teacher is, (n,).
-        bins (int): Quantile bins of each of the two.
+        alone (ndarray): Whether each student trained alone is right, (B, n).
+            Of several, each sorts the clips and the others are compared,
+            because its own mistakes are in the bins far from a confident
+            teacher, and another training would fix some of them.
+        teacher (ndarray): Whether the teacher is right, (n,).
+        bins (int): Number of quantile bins of each of the two.
 
     Returns:
         dict: Edges of the bins; ``cells[i][j]`` of confidence bin i and
             discrepancy bin j (0 is the lowest), the two margins, ``overall``,
-            and the ``claim``: the corner where both are highest against the
-            rest.
+            and the ``claim``: the corner where both are highest vs. the rest.
     """
     shares = np.linspace(0, 1, bins + 1)
     edges = [np.quantile(x, shares) for x in (confidence, discrepancy)]
@@ -337,12 +338,12 @@ def contrast(corner: dict, rest: dict) -> dict:
     """Compares the gain in the corner with that elsewhere.
 
     Args:
-        corner, rest (dict): Of :func:`compare`.
+        corner, rest (dict): Results of :func:`compare`.
 
     Returns:
         dict: ``rest``, the ``difference`` of the two gains, its 95 %
-            ``interval`` made of both intervals (MOVER, Zou and Donner 2008)
-            and a ``verdict``. Where one holds no clip: None.
+            ``interval`` from both intervals (MOVER, Zou and Donner 2008) and a
+            ``verdict``. None if one of them has no clip.
     """
     if corner['gain'] is None or rest['gain'] is None:
         return dict(
@@ -381,9 +382,9 @@ def study_part(
     """Runs :func:`study` for every teacher and one part of the head.
 
     Args:
-        answers (Answers): Of all models.
-        part (ClassPart): Its logits and labels alone.
-        options (dict): Of :func:`measures`.
+        answers (Answers): Outputs of all models.
+        part (ClassPart): Only its logits and labels are used.
+        options (dict): Result of :func:`measures`.
         bins (int): Quantile bins.
 
     Returns:
@@ -442,7 +443,7 @@ def interval_of(cell: dict) -> str:
 
 
 def noise_of(cell: dict) -> str:
-    """Says whether a gain may be chance."""
+    """Returns whether a gain may be chance, in words."""
     if cell['gain'] is None:
         return 'no clip'
     return 'within noise' if cell['within_noise'] else ''
@@ -617,7 +618,7 @@ def main() -> None:
     for part in distiller.parts:
         results.update(study_part(answers, part, options, args.bins))
     console = Console()
-    console.width = max(console.width, 140)  # no column is cut
+    console.width = max(console.width, 140)  # no column is cut off
     console.print(
         f'{len(answers.labels)} clips, one centre view; {len(runs[0])} '
         f'distilled run(s), {len(runs[1])} alone; confidence '

@@ -1,4 +1,4 @@
-"""Parts of ``tools/demo.py``: trainings, predictions, words and picture."""
+"""Parts of ``tools/demo.py``: trainings, predictions, summary and picture."""
 
 from .picture import draw_picture
 from .predictions import Predictions, predict_clips

@@ -14,7 +14,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
 SHOWN_FRAMES = (0, 2, 5, 7)
-# Colours that readers with any colour vision can tell apart (Okabe and Ito).
+# Colours that are distinct for all types of colour vision (Okabe and Ito).
 COLOURS = dict(
     vit_teacher='#0072B2',
     cnn_teacher='#56B4E9',
@@ -33,8 +33,8 @@ def choose_clips(predictions: Predictions, per_class: int) -> List[int]:
 
     Returns:
         list[int]: The first clips of each class on which the students
-            disagree, whoever is right. Where there are too few, the first
-            other ones.
+            disagree, whichever is right. If there are too few, the first other
+            ones.
     """
     answers = [predictions.scores[run].argmax(1) for run in STUDENTS]
     differ = answers[0] != answers[1]

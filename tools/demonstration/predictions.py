@@ -24,11 +24,11 @@ BATCH = 50
 
 
 class Predictions(NamedTuple):
-    """What both students say about the validation clips.
+    """Predictions of both students for the validation clips.
 
     Attributes:
-        clips (list[Tensor]): Clips as the models see them, each
-            ``(1, 3, T, H, W)`` uint8.
+        clips (list[Tensor]): Input clips of the models, each ``(1, 3, T, H,
+            W)`` uint8.
         labels (np.ndarray): Label per clip, ``(N,)``.
         scores (dict[str, np.ndarray]): Run -> probabilities, ``(N, C)``.
     """
@@ -38,7 +38,7 @@ class Predictions(NamedTuple):
     scores: Dict[str, np.ndarray]
 
     def right(self, run: str) -> np.ndarray:
-        """Returns for every clip whether a student recognises it."""
+        """Returns for every clip whether a student predicts it correctly."""
         return self.scores[run].argmax(1) == self.labels
 
     def accuracy_per_class(self, run: str) -> List[float]:

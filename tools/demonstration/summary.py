@@ -1,4 +1,4 @@
-"""Tables, plain words and JSON of the demo's results."""
+"""Tables, sentences and JSON of the demo's results."""
 
 from statistics import mean, stdev
 from typing import Any, Dict, List, NamedTuple
@@ -36,7 +36,7 @@ class SeedResult(NamedTuple):
 
     @property
     def gain(self) -> float:
-        """Points by which DT-KD changes the student."""
+        """Change of the student's accuracy by DT-KD, in points."""
         return self.top1('dtkd') - self.top1('student_alone')
 
     @property
@@ -114,7 +114,7 @@ def overview(clips: Dict[str, int]) -> str:
 
 
 def verdict(results: List[SeedResult], clips: Dict[str, int]) -> List[str]:
-    """Returns sentences that tell what happened, good or bad.
+    """Returns sentences that describe the result, good or bad.
 
     Args:
         results (list[SeedResult]): One per seed.

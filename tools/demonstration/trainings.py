@@ -30,7 +30,7 @@ LANES = 2
 
 
 class Result(NamedTuple):
-    """What one training measured.
+    """Result of one training.
 
     Attributes:
         epochs (list[int]): Epochs after which the model was validated.
@@ -84,8 +84,8 @@ class Trainings:
         self.options = options
         self.progress = progress
         self.label = label
-        # Here, because reading a config imports packages, which is not safe
-        # in several threads at the same time.
+        # Read here, because reading a config imports packages, which is not
+        # thread-safe.
         self._epochs = {
             name: Config.fromfile(config_of(name)).train_cfg.max_epochs
             for name in RUNS
@@ -118,7 +118,7 @@ class Trainings:
                 raise
 
     def stop(self) -> None:
-        """Ends the trainings that run and begins no other."""
+        """Stops the running trainings and starts no other."""
         self._stopped = True
         for process in list(self._processes):
             if process.poll() is None:

@@ -23,7 +23,7 @@ SHARD = 64
 
 
 class KeyedClips(Dataset):
-    """Gives a chosen view of a clip, or None if it cannot be read.
+    """Returns a chosen view of a clip, or None if it cannot be read.
 
     Args:
         dataset: A ``KeyedViewDataset``, or a data set without randomness.
@@ -44,7 +44,8 @@ class KeyedClips(Dataset):
         if not self.keyed:
             return self.dataset[key[0]]
         data = self.dataset[key]
-        # An unreadable clip is replaced by another, which is not wanted.
+        # The data set replaces an unreadable clip by another one; it is
+        # ignored.
         index = data['data_samples'].metainfo['sample_idx']
         return data if index == key[0] else None
 
@@ -52,12 +53,12 @@ class KeyedClips(Dataset):
 class EmbeddingStore:
     """Embeddings in a folder, one file for every few clips.
 
-    Files carry checksums and are whole or absent, so a killed run continues.
+    Files have checksums and are written atomically, so a killed run continues.
 
     Args:
-        folder (str): Where folders of embeddings are kept.
-        description (dict): All that the embeddings depend on. Another
-            description has another folder below ``folder``.
+        folder (str): Folder with one subfolder per description.
+        description (dict): All that the embeddings depend on. Each description
+            has its own subfolder.
     """
 
     def __init__(self, folder: str, description: Dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 MAX_ITERATIONS = 1000
 # Largest gradient at which L-BFGS stops.
 GRADIENT_TOLERANCE = 1e-5
-# Strengths behind the best one that are tried in vain.
+# Strengths after the best one that are tried before stopping.
 PATIENCE = 2
 
 
@@ -42,7 +42,7 @@ class Standardiser(NamedTuple):
         return (features - self.mean) / self.std
 
     def absorb(self, classifier: LinearClassifier) -> LinearClassifier:
-        """Returns the classifier that takes features as they were."""
+        """Returns the same classifier for features before standardisation."""
         weight = classifier.weight / self.std
         return LinearClassifier(weight, classifier.bias - weight @ self.mean)
 
@@ -61,7 +61,7 @@ def fit(
         labels (Tensor): (n,), from 0 to N - 1.
         num_classes (int): N.
         strength (float): Strength of the regularisation.
-        start (LinearClassifier, optional): Where to begin. Defaults to zero.
+        start (LinearClassifier, optional): Initial values. Defaults to zero.
 
     Returns:
         LinearClassifier: The minimum, found by L-BFGS.
@@ -99,7 +99,7 @@ def log_loss(logits: Tensor, labels: Tensor) -> float:
 
 
 class Validation(NamedTuple):
-    """What cross-validation measured for one strength.
+    """Result of cross-validation for one strength.
 
     Attributes:
         strength (float): Strength of the regularisation.
@@ -142,7 +142,8 @@ def cross_validate(
     for strength in sorted(strengths, reverse=True):
         logits = features.new_zeros(len(features), num_classes)
         for i, (rows, standardise) in enumerate(zip(training, standardisers)):
-            # The next weaker regularisation has its minimum nearby.
+            # The minimum of the next weaker regularisation is close to this
+            # one.
             classifiers[i] = fit(
                 standardise(features[rows]),
                 labels[rows],

@@ -1,4 +1,4 @@
-"""A frozen recognizer that returns what its last linear layer reads."""
+"""A frozen recognizer that returns the input of its last linear layer."""
 
 import hashlib
 from typing import Any, Dict, List, Optional
@@ -32,9 +32,9 @@ class ProbedModel:
         weights (str, optional): Path, URL or pattern of a checkpoint with
             the weights of all other layers. Defaults to None: the weights
             with which the config builds the model.
-        key (str): Where the config has the model, for messages.
+        key (str): Config key of the model, for messages.
         view (ClipView, optional): The model's own view of shared clips.
-            Defaults to None: clips come as the model takes them.
+            Defaults to None: clips have the size that the model needs.
         device (str): Device of the forward passes. Defaults to 'cpu'.
 
     Raises:
@@ -99,7 +99,7 @@ class ProbedModel:
 
     @torch.no_grad()
     def embed(self, data: Dict[str, Any]) -> Tensor:
-        """Computes what the classification layer reads.
+        """Computes the input of the classification layer.
 
         Args:
             data (dict): ``inputs`` and ``data_samples`` of B clips, as
@@ -189,7 +189,7 @@ def load_all_but(
         excluded (str): Prefix of the tensors that are not loaded.
         path (str): Path, URL or pattern. Tensors may have the names of the
             recognizer or of its backbone alone.
-        key (str): Where the config has the model, for messages.
+        key (str): Config key of the model, for messages.
 
     Raises:
         ValueError: If it cannot be read or lacks tensors.

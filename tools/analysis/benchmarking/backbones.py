@@ -43,7 +43,7 @@ def measure_backbones(bench: Workbench) -> List[Row]:
     """Compares each speedup of each backbone alone, and all of them."""
     rows = []
     for name, (width, backbone) in BACKBONES.items():
-        if 'patch' in name:  # built for one size
+        if 'patch' in name:  # it is built for one size
             backbone = dict(backbone, img_size=bench.args.teacher_view[1])
         cfg = image_recognizer(backbone, width, bench.num_classes or 2)
         bench.add_model(name, dict(cfg=cfg))

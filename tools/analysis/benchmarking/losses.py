@@ -54,7 +54,7 @@ def loss_terms(
         for x in (student.logits, student.map, student.embedding)
     )
     vit, cnn = (teachers[name] for name in TEACHERS)
-    # In the recorded layout, which is part of the time.
+    # In the recorded layout; the conversion is part of the time.
     vit_map, cnn_map, vit_embedding = vit.map, cnn.map, vit.embedding
     width = distiller.loss_sd.target_width(student_map.shape[1])
 

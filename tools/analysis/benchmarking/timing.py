@@ -15,7 +15,7 @@ class Row(NamedTuple):
     Attributes:
         group (str): Group of measurements.
         name (str): The variant.
-        reference (str): What it is divided by; terms of a sum are joined by
+        reference (str): Divisor of the ratio; terms of a sum are joined by
             ``+``.
         ratio (float): Median over rounds.
         low (float): Smallest ratio of all rounds.
@@ -43,12 +43,13 @@ class Row(NamedTuple):
 class Times:
     """Times variants that each run once per round.
 
-    Ratios are taken within a round, so changes of the machine's speed cancel.
+    Ratios are computed within a round, so changes in the machine's speed
+    cancel.
 
     Args:
-        variants (dict[str, callable]): Each is called once more at first,
-            which does not count.
-        rounds (int): Calls of each that count.
+        variants (dict[str, callable]): Each is called once before the first
+            round, without measuring.
+        rounds (int): Measured calls of each.
 
     Attributes:
         seconds (dict[str, list[float]]): Wall time by variant and round.

@@ -1,4 +1,4 @@
-"""Models with random weights, generated clips and a cache, to measure on."""
+"""Models with random weights, generated clips and a cache for measuring."""
 
 import argparse
 from functools import cached_property
@@ -41,7 +41,7 @@ class Workbench:
 
     Attributes:
         clips (int): Number of videos.
-        dataset (KeyedViewDataset): Holds one view of each, as in training.
+        dataset (KeyedViewDataset): One view of each video, as in training.
         data (dict): A batch as the data loader returns it.
         model (dict): The config's model with random weights as checkpoints.
         specs (dict[str, dict]): Name -> model spec of everything that can be
@@ -107,7 +107,7 @@ class Workbench:
     ) -> DualTeacherDistiller:
         """Builds a distiller of the bench's models, ready to train."""
         torch.manual_seed(0)
-        # The bench's teachers are random: with trust they would count nothing.
+        # The teachers are random: with trust their losses would be 0.
         plain = dict(teacher_trust=False, max_gradient_ratio=0)
         model = {**plain, **self.model, **options}
         for key in ('vit_teacher', 'cnn_teacher'):
@@ -162,7 +162,7 @@ class Workbench:
 
 
 def check_model(model: dict) -> None:
-    """Raises if a config has not the steps that are compared here."""
+    """Raises an error if a config lacks the steps that are compared."""
     if model.get('type') != 'DualTeacherDistiller':
         raise SystemExit(
             f'model.type={model.get("type")!r}: the benchmark measures a '
@@ -179,8 +179,8 @@ def check_model(model: dict) -> None:
 def make_realistic(model: nn.Module, inputs: Tensor) -> None:
     """Gives random weights the scale of trained ones, in place.
 
-    New models have position tables of zero, BatchNorm that does nothing and
-    nearly constant logits, so no comparison of outputs could fail.
+    New models have position tables of zero, BatchNorm without effect and
+    nearly constant logits, so comparisons of outputs would never fail.
 
     Args:
         model (nn.Module): A stock recognizer.

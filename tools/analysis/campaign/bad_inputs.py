@@ -18,15 +18,15 @@ MARKER = 'executed'
 
 @dataclass
 class BadInput:
-    """One thing that somebody may give to a training.
+    """A wrong input of a training.
 
     Args:
-        name (str): For the table.
-        spoil (callable): Gets the folder of a copy of the workplace, and
+        name (str): Name in the table.
+        spoil (callable): Receives the folder of a copy of the workplace, and
             breaks something in it.
-        says (str, optional): What the output must name. None if the
-            training must get over it.
-        options (dict): Overrides of the config.
+        says (str, optional): Text that the error must contain. None if the
+            training must succeed.
+        options (dict): Changes to the config.
         resume (bool): Whether the training is resumed.
     """
 
@@ -60,7 +60,7 @@ def write(name: str, content: bytes) -> Callable[[str], None]:
 
 
 def cut(pattern: str) -> Callable[[str], None]:
-    """Takes the second half of the first file of a pattern away."""
+    """Removes the second half of the first file that matches a pattern."""
 
     def spoil(folder: str) -> None:
         path = sorted(glob.glob(osp.join(folder, pattern)))[0]
@@ -70,7 +70,7 @@ def cut(pattern: str) -> Callable[[str], None]:
 
 
 def flip(pattern: str) -> Callable[[str], None]:
-    """Changes one byte amid the first file of a pattern."""
+    """Changes one byte in the first file that matches a pattern."""
 
     def spoil(folder: str) -> None:
         path = sorted(glob.glob(osp.join(folder, pattern)))[0]
@@ -99,7 +99,7 @@ def remove(name: str) -> Callable[[str], None]:
 
 
 def pipe(name: str) -> Callable[[str], None]:
-    """Puts a pipe, which blocks who reads it, in the place of a file."""
+    """Replaces a file by a pipe, which blocks its reader."""
 
     def spoil(folder: str) -> None:
         os.remove(osp.join(folder, name))
@@ -133,14 +133,14 @@ def without_head(name: str) -> Callable[[str], None]:
 
 
 def same_as(name: str, other: str) -> Callable[[str], None]:
-    """Puts a copy of another file in the place of one."""
+    """Replaces a file by a copy of another one."""
     return lambda folder: shutil.copy(
         osp.join(folder, other), osp.join(folder, name)
     )
 
 
 def nothing(folder: str) -> None:
-    """Breaks nothing: the options are wrong."""
+    """Changes no file, because the options are wrong."""
 
 
 CACHED = {
@@ -230,12 +230,12 @@ def feed(bad: BadInput, workplace: str, folder: str) -> Optional[str]:
     """Trains with one bad input.
 
     Args:
-        bad (BadInput): What is wrong.
-        workplace (str): With a finished run (``run``) and a cache.
-        folder (str): For the copy that is broken.
+        bad (BadInput): The wrong input.
+        workplace (str): Folder with a finished run (``run``) and a cache.
+        folder (str): Folder for the copy that is broken.
 
     Returns:
-        str, optional: What went wrong; None if all is as it should be.
+        str, optional: The problem; None if the result is as expected.
     """
     shutil.copytree(workplace, folder)
     bad.spoil(folder)
@@ -253,14 +253,14 @@ def feed(bad: BadInput, workplace: str, folder: str) -> Optional[str]:
 
 
 def judge(bad: BadInput, outcome: Outcome) -> Optional[str]:
-    """Compares how a training ended with how it should."""
+    """Compares the end of a training with the expected one."""
     if bad.says is None:
         if outcome.codes == [0]:
             return None
         return last_line(outcome.log) or 'it ended without a message'
     if outcome.codes == [0]:
         return 'nothing was noticed'
-    # The error itself must say it, not the frames above it.
+    # The error itself must contain the text, not the traceback.
     if bad.says not in error_of(outcome.log):
         return f'{bad.says!r} is not named: {last_line(outcome.log)}'
     return None
@@ -274,7 +274,7 @@ def error_of(log: str) -> str:
 
 
 def last_line(log: str) -> str:
-    """Returns the last line that is not the count of file events."""
+    """Returns the last line except the count of file events."""
     lines = [s for s in log.splitlines() if s and 'file events' not in s]
     return lines[-1][:200] if lines else ''
 

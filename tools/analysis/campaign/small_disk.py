@@ -1,4 +1,4 @@
-"""A folder whose disk is full after some bytes."""
+"""Limits the disk space of a folder."""
 
 import os
 import resource
@@ -11,7 +11,7 @@ from typing import Callable, Iterator, Tuple
 def small_disk(
     folder: str, size: int
 ) -> Iterator[Tuple[Callable[[], None], Callable[[], None]]]:
-    """Makes a folder small, with a ``tmpfs`` of its own if it may be mounted.
+    """Limits the space of a folder with a ``tmpfs``, if it can be mounted.
 
     Otherwise single files are limited (``RLIMIT_FSIZE``), which programs
     notice in the same way.
@@ -21,8 +21,8 @@ def small_disk(
         size (int): In bytes.
 
     Yields:
-        tuple[callable, callable]: To be called in the process that works
-            there; makes room.
+        tuple[callable, callable]: A function to call in the process that works
+            there, and one that frees space.
     """
     mounted = (
         os.getuid() == 0

@@ -14,21 +14,22 @@ from typing import Any, Callable, List, Optional
 
 import torch
 
-# Nothing here takes so long, unless it hangs.
+# A process that takes longer hangs.
 LIMIT_SECONDS = 300
 CHANGES = ('os.rename', 'os.remove', 'os.truncate', 'os.mkdir', 'os.rmdir')
-# Logs of MMEngine: losing their last lines is no fault.
+# Logs of MMEngine; losing their last lines is not a fault.
 LOGS = ('.log', 'vis_data', '.log.json')
 
 
 @dataclass
 class Strike:
-    """When a process is killed with SIGKILL.
+    """Time at which a process is killed with SIGKILL.
 
     Args:
-        event (int, optional): Before its n-th file event, counted from 1.
-        seconds (float, optional): After so much time.
-        rank (int, optional): Which process; None kills all of them.
+        event (int, optional): Number of the file event before which it is
+            killed, from 1.
+        seconds (float, optional): Time after which it is killed.
+        rank (int, optional): The process; None kills all of them.
     """
 
     event: Optional[int] = None
@@ -44,12 +45,12 @@ class Strike:
 
 @dataclass
 class Outcome:
-    """How processes ended.
+    """Result of processes.
 
     Args:
         codes (list[int]): Exit codes; -9 for killed ones.
         hung (bool): Whether some had to be killed because they did not end.
-        log (str): What they have written.
+        log (str): Their output.
     """
 
     codes: List[int]
@@ -58,13 +59,13 @@ class Outcome:
 
 
 class FileEvents:
-    """Counts what a process does to the files of a folder.
+    """Counts the file events of a process in a folder.
 
     An event is an opening for writing, a renaming, a removal, a new folder
     or a flush to the disk.
 
     Args:
-        folder (str): Other files do not count.
+        folder (str): The folder; other files are ignored.
         fatal (int, optional): The process kills itself before this event.
     """
 
@@ -74,7 +75,7 @@ class FileEvents:
         self.count = 0
 
     def watch(self) -> None:
-        """Begins to count; it cannot be ended in this process."""
+        """Starts counting; it cannot be stopped in this process."""
         sys.addaudithook(self._audit)
         flush = os.fsync
 
@@ -121,9 +122,9 @@ def run(
     Args:
         function (callable): Called in each; an exception is exit code 1.
         log (str): Path for output; a rank's number is added.
-        folder (str): Whose file events are counted.
+        folder (str): Folder whose file events are counted.
         ranks (int): Number of processes. Defaults to 1.
-        strike (Strike, optional): Whom to kill, and when.
+        strike (Strike, optional): Which process to kill, and when.
     """
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
@@ -185,7 +186,7 @@ def _child(
     output = open(path, 'w', 1)  # noqa: SIM115  (until the process ends)
     sys.stdout = sys.stderr = output
     torch.set_num_threads(1)
-    gc.freeze()  # data sets collect garbage: now quickly
+    gc.freeze()  # data sets collect garbage, which should be quick
     mine = strike is not None and strike.rank in (None, rank)
     events = FileEvents(folder, strike.event if mine else None)
     events.watch()
@@ -201,7 +202,7 @@ def _child(
         traceback.print_exc()
     print(f'file events: {events.count}')
     output.flush()
-    # Of a forked process the parent's exit handlers are no business.
+    # A forked process must not run the parent's exit handlers.
     os._exit(code)
 
 

@@ -1,4 +1,4 @@
-"""What is killed: trainings, writers of a teacher cache, exports."""
+"""Subjects of the kills: trainings, cache writers and exports."""
 
 import glob
 import os
@@ -24,10 +24,10 @@ class Subject:
 
     Args:
         workplace (str): Clips, teachers and config.
-        folder (str): For what all runs write.
+        folder (str): Folder for all runs.
 
     Attributes:
-        name (str): For the table.
+        name (str): Name in the table.
         ranks (int): Number of processes.
     """
 
@@ -61,7 +61,7 @@ class Subject:
         )
 
     def prepare(self, path: str) -> None:
-        """Does what a user has done before, without strikes."""
+        """Prepares the work without strikes."""
 
     def written(self, path: str) -> int:
         """Returns the bytes of all files that the work has written."""
@@ -76,7 +76,7 @@ class Subject:
         raise NotImplementedError
 
     def result(self, path: str) -> Any:
-        """Returns what must be equal after every strike."""
+        """Returns the results that must be equal after every strike."""
         raise NotImplementedError
 
 
@@ -86,7 +86,7 @@ class Training(Subject):
     Args:
         by_epoch (bool): Whether it saves after epochs or after iterations.
         ranks (int): Number of processes.
-        options (dict): Other overrides of the config.
+        options (dict): Other changes to the config.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class CacheWriter(Subject):
     name = 'teacher cache'
 
     def work(self, path: str, again: bool) -> None:
-        """Writes what is missing of the cache."""
+        """Writes the missing files of the cache."""
         config = osp.join(self.workplace, 'dtkd.py')
         options = (
             f'--views 2 --shard 2 --batch-size 2 --workers 0 --out {path}'
@@ -167,7 +167,7 @@ class Export(Subject):
     """``tools/export_student.py``, started again.
 
     Args:
-        run (Training): Whose checkpoint is exported.
+        run (Training): Training whose checkpoint is exported.
     """
 
     name = 'export of a student'
@@ -189,11 +189,11 @@ class Export(Subject):
         shutil.copy(self.checkpoint(), osp.join(path, 'run.pth'))
 
     def written(self, path: str) -> int:
-        """Returns the bytes beside the copied checkpoint."""
+        """Returns the bytes without the copied checkpoint."""
         return super().written(path) - osp.getsize(osp.join(path, 'run.pth'))
 
     def work(self, path: str, again: bool) -> None:
-        """Exports beside the checkpoint."""
+        """Exports next to the checkpoint."""
         sys.argv = ['export_student.py', osp.join(path, 'run.pth')]
         export_student.main()
 
