@@ -1,8 +1,8 @@
-"""Turns a MoViNet checkpoint of the PyTorch port into one for MMAction2.
+"""Converts a MoViNet checkpoint of the PyTorch port for MMAction2.
 
-The port is github.com/Atze00/MoViNet-pytorch; architecture, form and number
-of classes are read off the weights. The output is loaded with ``load_from``
-or as a model spec's ``checkpoint``.
+The port is github.com/Atze00/MoViNet-pytorch; the tool derives architecture,
+form and number of classes from the weights. The output is loaded with
+``load_from`` or as a model spec's ``checkpoint``.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Convert, and say what was written."""
+    """Converts the checkpoint and prints the result."""
     args = parse_args()
     weights = checkpoint_state_dict(
         CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')

@@ -1,11 +1,11 @@
-"""Finds the clips of a list that decord reads wrongly, or not at all.
+"""Finds the clips of a list that decord decodes wrongly or not at all.
 
-Every clip is read twice, in a process of its own that may crash: in order
-from its first frame, and the way training and testing read it, with seeks and
-every fourth frame. Decoding is deterministic, so both must agree bit for bit.
-Where they do not, ``DecordDecode`` returns wrong frames without an error.
+Every clip is read twice, in a separate process that may crash: in order from
+    its first frame, and as in training and testing, with seeks and every
+    fourth frame. Decoding is deterministic, so both must be equal bit for bit.
+    If they are not, ``DecordDecode`` returns wrong frames without an error.
 
-The report is a CSV file with a row per clip:
+The report is a CSV file with one row per clip:
 
     ok            both agree
     wrong frames  they do not: re-encode, or use FrameExactDecode
@@ -17,8 +17,8 @@ The report is a CSV file with a row per clip:
     hung          decord returns no frame for --timeout seconds
     missing       no such file
 
-A run that was stopped continues when it is started again: it keeps the rows
-whose file still has the recorded size and time of change.
+A stopped run continues when it is started again: it keeps the rows whose file
+    still has the recorded size and modification time.
 
 Example::
 
@@ -57,10 +57,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-STRIDE = 4  # of the frames that are compared
+STRIDE = 4  # stride of the frames that are compared
 CLIP_LENGTH = 16  # frames of one request at most
 ALIVE_EVERY = 100  # frames read in order
-# Larger files are opened by their path, not to fill the memory.
+# Larger files are opened by their path, to save memory.
 LARGEST_IN_MEMORY = 1 << 30
 COLUMNS = (
     'clip',
@@ -88,9 +88,9 @@ ADVICE = {
 def pieces(key_frames: List[int], length: int) -> List[np.ndarray]:
     """Returns the frames to compare, in the order of the requests.
 
-    A seek goes to the key frame before the wanted frame, and what lies between
-    them is skipped. So every key frame is sought, from the last to the first:
-    once to skip as much as can be, and once to go on in strides.
+    A seek goes to the key frame before the wanted frame and skips the frames
+    in between. So every key frame is used, from the last to the first: once to
+    skip as many frames as possible, and once to continue in strides.
 
     Args:
         key_frames (list[int]): Numbers of the key frames.
@@ -116,11 +116,11 @@ def check_clip(path: str, alive: Alive = lambda: None) -> Result:
 
     Args:
         path (str): The video.
-        alive (callable): Called now and then.
+        alive (callable): Called regularly.
 
     Returns:
         dict: ``status`` (``'ok'``, ``'wrong frames'``, ``'unsafe'``,
-        ``'empty'`` or ``'unreadable'``) and ``detail``; of what can be read
+        ``'empty'`` or ``'unreadable'``) and ``detail``; for a readable clip
         also ``frames``, ``fps``, ``width`` and ``height``.
     """
     info = {}
@@ -128,7 +128,7 @@ def check_clip(path: str, alive: Alive = lambda: None) -> Result:
         check_is_file(path)
         if not osp.getsize(path):
             return dict(status='empty', detail='a file of zero bytes')
-        # decord repeats a frame in the place of one that it cannot decode;
+        # decord repeats a frame instead of one that it cannot decode;
         # fault_tol makes the first repetition an error.
         reader = _open(path, fault_tol=1e-9)
         info.update(frames=len(reader), fps=round(reader.get_avg_fps(), 3))
@@ -145,7 +145,7 @@ def check_clip(path: str, alive: Alive = lambda: None) -> Result:
             status='wrong frames',
             detail='repeats frames even when read in order: re-encode',
         )
-    except Exception as error:  # whatever it is, it is this clip's row
+    except Exception as error:  # any error becomes the row of this clip
         return dict(status='unreadable', detail=first_line(error))
     if wrong:
         detail = f'{wrong} of {len(truth)} frames after a seek or a skip'
@@ -170,7 +170,7 @@ def _read_in_order(
 ) -> Tuple[Dict[int, int], Tuple[int, int]]:
     """Returns CRC-32 checksums of the compared frames, height and width.
 
-    Checksums, so that a long video needs no memory.
+    Checksums save memory for long videos.
     """
     checksums = {}
     for number in range(len(reader)):
@@ -206,11 +206,11 @@ def _count_wrong(
 def read_report(path: str) -> Dict[str, Dict[str, str]]:
     """Reads the rows of a report that are still valid: clip -> row.
 
-    A row is dropped if its file is gone or was changed since, if the row is
-    incomplete, and if the clip hung, because it may get more time now.
+    A row is dropped if its file is missing or has changed, if the row is
+    incomplete, or if the clip hung, because it may get more time now.
 
     Raises:
-        ValueError: If it is no report.
+        ValueError: If it is not a report.
     """
     if not osp.exists(path):
         return {}
@@ -237,7 +237,7 @@ def read_report(path: str) -> Dict[str, Dict[str, str]]:
 
 
 def _stamp(path: str) -> Dict[str, str]:
-    """Returns size and time of change, which show whether a file changed."""
+    """Returns size and modification time, to detect changes of a file."""
     if not osp.exists(path):
         return dict(bytes='', changed='')
     found = os.stat(path)
@@ -247,13 +247,14 @@ def _stamp(path: str) -> Dict[str, str]:
 def check_clips(
     paths: List[str], out: str, workers: int = 1, timeout: float = 60
 ) -> Dict[str, Dict[str, Any]]:
-    """Checks clips, and writes the report as they are done.
+    """Checks clips and writes a row of the report after each one.
 
     Args:
         paths (list[str]): The videos.
-        out (str): The report, which is continued if it is there.
+        out (str): The report, which is continued if it exists.
         workers (int): Processes. Defaults to 1.
-        timeout (float): Seconds of silence that are a hang. Defaults to 60.
+        timeout (float): Seconds without a frame after which a clip counts as
+            hung. Defaults to 60.
 
     Returns:
         dict[str, dict]: The row of every path.
@@ -266,7 +267,7 @@ def check_clips(
         writer.writeheader()
         writer.writerows(rows.values())
         file.flush()
-        os.replace(out + '.part', out)  # goes on writing to the same file
+        os.replace(out + '.part', out)  # continues the same file
         missing = [path for path in todo if not osp.exists(path)]
         done = run_on_clips(
             check_clip,

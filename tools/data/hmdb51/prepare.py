@@ -1,8 +1,9 @@
-"""Prepare HMDB51: 51 classes, three splits.
+"""Prepares HMDB51: 51 classes, three splits.
 
-Official archives: ``hmdb51_org.rar``, which holds a RAR archive for every
-class, and ``test_train_splits.rar``, which holds for every class and split a
-file ``<class>_test_split<k>.txt`` with lines ``<clip>.avi 0|1|2`` (2: test,
+Official archives: ``hmdb51_org.rar``, which contains a RAR archive per class,
+    and ``test_train_splits.rar``, which contains for every class and split a
+    file ``<class>_test_split<k>.txt`` with lines ``<clip>.avi 0|1|2`` (2:
+    test,
 1: training, 0: in neither).
 
 Example::
@@ -36,7 +37,7 @@ from preparation import (  # noqa: E402
 CLASSES = 51
 CLIPS = 6766
 SPLITS = (1, 2, 3)
-TRAIN, VAL = 3570, 1530  # of every split
+TRAIN, VAL = 3570, 1530  # numbers of every split
 VIDEO_ARCHIVE = 'hmdb51_org.rar'
 VIDEO_ARCHIVE_BYTES = 2_124_008_126
 SPLIT_FILE = r'(.+)_test_split([123])\.txt'
@@ -62,7 +63,7 @@ class Split(NamedTuple):
 
 
 def annotation_route(path: PurePosixPath) -> Optional[str]:
-    """Returns the place of a split file."""
+    """Returns the path of a split file."""
     if re.fullmatch(SPLIT_FILE, path.name):
         return f'annotations/{path.name}'
     return None
@@ -74,7 +75,7 @@ def read_splits(
     """Reads the split files.
 
     Args:
-        folder (Path): Where they are.
+        folder (Path): Their folder.
 
     Returns:
         tuple: Class names in the order of their labels, which is
@@ -113,7 +114,7 @@ def read_splits(
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Fetches, unpacks and checks the clips, and writes the lists."""
-    args = parse_args('Prepare HMDB51.', 'hmdb51', argv)
+    args = parse_args('Prepares HMDB51.', 'hmdb51', argv)
     if args.download:
         fetch = FETCH.format(folder=args.archives)
         download_files(URLS, args.archives, fetch)

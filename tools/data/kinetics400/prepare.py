@@ -1,14 +1,14 @@
-"""Prepare Kinetics-400: 400 classes, training and validation set.
+"""Prepares Kinetics-400: 400 classes, training and validation set.
 
 Source: the copy of the Common Visual Data Foundation (CVDF),
 ``train/part_0.tar.gz`` to ``part_241``, ``val/part_0.tar.gz`` to ``part_19``
-and ``replacement_for_corrupted_k400.tgz``, whose clips win over those of the
-parts. A clip is ``<YouTube id>_<start>_<end>.mp4``; its class and its set
-stand in ``annotations/train.csv`` and ``val.csv``. Folders of clips, with or
-without a folder for every class, do as well.
+and ``replacement_for_corrupted_k400.tgz``, whose clips replace those of the
+parts. A clip is ``<YouTube id>_<start>_<end>.mp4``; its class and its set are
+in ``annotations/train.csv`` and ``val.csv``. Folders of clips, with or without
+one folder per class, work as well.
 
-Some clips of the CSV files were gone from YouTube before anyone copied them.
-So no copy has them all, and copies differ.
+Some clips of the CSV files were removed from YouTube before they were copied.
+So no copy is complete, and copies differ.
 
 Example::
 
@@ -42,7 +42,7 @@ CLASSES = 400
 ROWS = dict(train=246_534, val=19_906)
 CLIPS = dict(train=240_258, val=19_881)
 PARTS = dict(train=242, val=20)
-ID_LENGTH = 11  # of YouTube
+ID_LENGTH = 11  # length of a YouTube id
 COLUMNS = ('label', 'youtube_id', 'time_start', 'time_end')
 # train.csv, kinetics_train.csv, kinetics400_val.csv, validate.csv, ...
 CSV_FILE = r'(?:kinetics[-_]?(?:400)?[-_])?(train|val|validate)\.csv'
@@ -69,7 +69,7 @@ Put them, or what is in them, into {folder}, or run again with --download."""
 
 
 def annotation_route(path: PurePosixPath) -> Optional[str]:
-    """Returns the place of a CSV file, with its name in MMAction2."""
+    """Returns the path of a CSV file, with its name in MMAction2."""
     match = re.fullmatch(CSV_FILE, path.name)
     if not match:
         return None
@@ -98,7 +98,7 @@ def clip_and_class(row: Dict[str, str], place: str) -> Tuple[str, str]:
 
     Args:
         row (dict[str, str]): The row.
-        place (str): Where it stands, for messages.
+        place (str): File and line, for messages.
     """
     try:
         start, end = (int(float(row[f'time_{at}'])) for at in ('start', 'end'))
@@ -118,12 +118,12 @@ def video_routes(clips: Iterable[str]) -> Tuple:
     """Returns the routes of clips and of their replacements.
 
     Args:
-        clips (iterable[str]): Where the clips belong,
+        clips (iterable[str]): Paths of the clips,
             ``videos_train/<class>/<name>``.
 
     Returns:
-        tuple[callable, callable]: Both find a clip by its name, or else by
-        its YouTube id: CVDF's times differ from the CSV file's now and then.
+        tuple[callable, callable]: Both find a clip by its name or, if the
+            times of CVDF differ from those of the CSV file, by its YouTube id.
     """
     places = {clip.rsplit('/', 1)[1]: clip for clip in clips}
     by_id: Dict[str, str] = {}
@@ -146,7 +146,7 @@ def video_routes(clips: Iterable[str]) -> Tuple:
 
 
 def missing_parts(files: Iterable[PurePosixPath]) -> List[str]:
-    """Returns the missing archives of sets that are there in part."""
+    """Returns the missing archives of incomplete sets."""
     found = {str(PurePosixPath(*path.parts[-2:])) for path in files}
     missing = []
     for part, count in PARTS.items():
@@ -158,7 +158,7 @@ def missing_parts(files: Iterable[PurePosixPath]) -> List[str]:
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Fetches, unpacks and checks the clips, and writes the lists."""
-    args = parse_args('Prepare Kinetics-400.', 'kinetics400', argv)
+    args = parse_args('Prepares Kinetics-400.', 'kinetics400', argv)
     if args.download:
         fetch = FETCH.format(folder=args.archives)
         download_files(URLS, args.archives, fetch)

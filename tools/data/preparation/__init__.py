@@ -1,10 +1,9 @@
 """Shared parts of the ``prepare.py`` of all data sets.
 
-``command``: options, and the end of every run; ``download``: fetching;
-``sources``: the folder of fetched files, with ``files`` for what is unpacked
-already and ``archives``, ``rar`` and ``limits`` for what is not;
-``annotations``: reading lists; ``report``: official numbers, and writing
-lists.
+``command``: options and final steps of every run; ``download``: downloads;
+``sources``: the folder of downloaded files, with ``files`` for unpacked files
+and ``archives``, ``rar`` and ``limits`` for archives; ``annotations``: reading
+lists; ``report``: official numbers, and writing lists.
 """
 
 from .annotations import check_name, read_csv, read_json, read_lines

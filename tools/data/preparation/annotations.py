@@ -1,8 +1,8 @@
-"""Reads annotation files that somebody else wrote.
+"""Reads annotation files made by others.
 
-Every function names the file, the line and what was expected. Names from a
-list become names of files and folders, so :func:`check_name` refuses those
-that would lead out of the output folder.
+Every error names the file, the line and what was expected. Names in a list
+become names of files and folders, so :func:`check_name` refuses those that
+would lead out of the output folder.
 """
 
 import csv
@@ -21,7 +21,7 @@ def read_text(path: Path) -> str:
         path (Path): The file.
 
     Raises:
-        PreparationError: If it holds other bytes.
+        PreparationError: If it contains other bytes.
     """
     data = path.read_bytes()
     try:
@@ -57,8 +57,8 @@ def read_csv(
 
     Args:
         path (Path): The file.
-        columns (sequence[str]): Columns that every row must fill in.
-        expected (str): Which file it should be, for the message.
+        columns (sequence[str]): Columns that must not be empty.
+        expected (str): Name of the expected file, for messages.
 
     Returns:
         list[tuple[str, dict]]: ``'<path>, line <number>'`` for messages, and
@@ -86,8 +86,8 @@ def read_csv(
             rows.append((place, row))
     except csv.Error as error:
         raise PreparationError(
-            f'{path}, line {reader.line_num + 1} is not CSV ({error}). Fetch the '
-            'official file again.'
+            f'{path}, line {reader.line_num + 1} is not CSV ({error}). Fetch '
+            'the official file again.'
         ) from error
     return rows
 
@@ -110,12 +110,12 @@ def read_json(path: Path) -> Any:
 
 
 def check_name(name: str, kind: str, place: str) -> str:
-    """Returns a name from a list if it can name one file or folder.
+    """Checks that a name from a list can name one file or folder.
 
     Args:
         name (str): The name.
-        kind (str): What it names, for the message: ``'class'``.
-        place (str): Where it stands, for the message.
+        kind (str): Kind of the name for messages, such as ``'class'``.
+        place (str): File and line, for messages.
 
     Raises:
         PreparationError: If it is a path, or not printable.

@@ -1,11 +1,11 @@
-"""Unpacks archives file by file, and can be stopped at any time.
+"""Unpacks archives file by file; it can be stopped at any time.
 
-A file is written under another name and renamed when it is complete, so that
-a half-written clip is never taken for a clip. What an earlier run unpacked is
+A file is written under a temporary name and renamed when it is complete, so an
+incomplete file never looks like a clip. Files that an earlier run unpacked are
 not written again.
 
-An archive can be hostile. Only its regular files are read, they are written
-below the output folder alone, and what they unpack to is limited
+An archive can be malicious. Only its regular files are read, they are written
+below the output folder only, and their unpacked size is limited
 (:mod:`.limits`).
 """
 
@@ -67,21 +67,21 @@ BROKEN = (
     OverflowError,
     NotImplementedError,
 )
-# A wrong byte is noticed at the end of the archive only.
+# A wrong byte is detected at the end of the archive only.
 WRONG_CONTENT = (gzip.BadGzipFile, zlib.error)
 
 
 class EncryptedError(PreparationError):
-    """An archive that needs a password."""
+    """Raised for an archive that needs a password."""
 
 
 class Archive(NamedTuple):
     """One archive, possibly in several parts.
 
     Args:
-        name (str): Its path as the user sees it, below the folder searched.
-        parts (tuple[Path]): Its file, or all its files in order. A part of
-            several may be wrapped in a ZIP file of its own.
+        name (str): Its path below the searched folder.
+        parts (tuple[Path]): Its file, or all its files in order. Each of
+            several parts may be inside a ZIP file.
         kind (str): ``'rar'``, ``'zip'`` or ``'tar'`` (compressed or not).
     """
 
@@ -91,7 +91,7 @@ class Archive(NamedTuple):
 
     @classmethod
     def of_file(cls, path: Path, name: str) -> 'Archive':
-        """Returns an archive of one part; its suffix gives the kind."""
+        """Returns an archive of one part; its suffix determines the kind."""
         suffix = path.suffix.lower()
         kind = suffix[1:] if suffix in ('.rar', '.zip') else 'tar'
         return cls(name, (path,), kind)
@@ -108,26 +108,26 @@ def unpack(
     """Unpacks archives.
 
     Args:
-        archives (iterable[Archive]): What to unpack.
+        archives (iterable[Archive]): Archives to unpack.
         out (Path): The output folder.
         route (callable): Path in the archive -> path below ``out``, or None.
             The path begins with the archive's own name, without its suffix.
         workers (int): Archives at the same time. Defaults to 1.
-        memory (str, optional): Skip what an earlier call with the same
-            ``memory`` unpacked, as long as archive and files are there
-            unchanged. Defaults to None: unpack again.
-        limit (int, optional): Bytes that one archive may unpack to. Defaults
-            to None: see :class:`.Budget`.
+        memory (str, optional): Skips archives that an earlier call with the
+            same ``memory`` unpacked, if archive and files are unchanged.
+            Defaults to None: unpack again.
+        limit (int, optional): Largest unpacked size of one archive in bytes.
+            Defaults to None: see :class:`.Budget`.
 
     Returns:
-        list[str]: What is wrong with the archives that cannot be used.
+        list[str]: Problems of the archives that cannot be used.
 
     Raises:
         PreparationError: If no program to read RAR archives is installed, or
             the disk is full.
     """
     folder = out / '.unpacking'
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
+    shutil.rmtree(folder, ignore_errors=True)  # of a stopped run
     todo = [a for a in archives if memory is None or not _done(a, out, memory)]
     for archive in todo:
         if archive.kind == 'rar':
@@ -173,7 +173,7 @@ class _Job:
     Attributes:
         files (set[str]): The files of the archive that are in place, below
             the output folder.
-        journal (Path): Names the files that this run, or one that was
+        journal (Path): List of the files that this run, or one that was
             stopped, wrote.
     """
 
@@ -215,9 +215,9 @@ class _Job:
         progress.remove_task(task)
 
     def remove_files(self) -> None:
-        """Removes what was written, because any of it may be damaged.
+        """Removes the written files, because any of them may be damaged.
 
-        Files that were there before stay.
+        Files that existed before are kept.
         """
         for name in set(self.journal.read_text('utf-8').splitlines()):
             (self.out / name).unlink(missing_ok=True)
@@ -238,7 +238,7 @@ class _Job:
                     self._place(
                         name, path, member.size, tar.extractfile(member)
                     )
-        # Read to the end, where the checksum of gzip stands.
+        # Reads to the end, which contains the checksum of gzip.
         while file.read(1 << 20):
             pass
 
@@ -257,7 +257,7 @@ class _Job:
     def _unpack_rar(
         self, path: Path, prefix: PurePosixPath, depth: int = RAR_DEPTH
     ) -> None:
-        """Unpacks with an external program, RAR archives inside as well."""
+        """Unpacks with an external program, including RAR archives inside."""
         folder = self.folder / uuid.uuid4().hex
         extract_rar(path, folder, self.budget)
         for file in regular_files(folder):
@@ -274,15 +274,15 @@ class _Job:
         shutil.rmtree(folder)
 
     def _target(self, path: PurePosixPath) -> Optional[str]:
-        """Returns the place of a file below the output folder, or None."""
+        """Returns the path of a file below the output folder, or None."""
         return None if is_junk(path) else self.route(path)
 
     def _place(
         self, name: str, path: PurePosixPath, size: int, source: BinaryIO
     ) -> None:
-        """Writes one file where it belongs, unless it is there."""
+        """Writes one file to its path, unless it exists."""
         target = place_below(self.out, name)
-        # Annotations are small, and may have changed and kept their size.
+        # Annotations are small, and may have changed without changing size.
         is_there = (
             is_video(path)
             and target.is_file()
@@ -327,7 +327,7 @@ def check_password(member: zipfile.ZipInfo, name: str) -> None:
 
     Args:
         member (ZipInfo): The member.
-        name (str): The archive, for the message.
+        name (str): The archive, for messages.
 
     Raises:
         EncryptedError: If it does.
@@ -379,7 +379,7 @@ def _open_part(part: Path) -> BinaryIO:
 
 
 def is_wrapped(part: Path) -> bool:
-    """Returns whether a part is in a ZIP file; some are only named so."""
+    """Returns whether a part is inside a ZIP file, not only named so."""
     if part.suffix.lower() != '.zip':
         return False
     with open(part, 'rb') as file:
@@ -387,7 +387,7 @@ def is_wrapped(part: Path) -> bool:
 
 
 def wrapped_part(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """Returns the part in a ZIP file that wraps one: its largest file.
+    """Returns the part inside a ZIP file: its largest file.
 
     Args:
         archive (ZipFile): The ZIP file.
@@ -407,7 +407,7 @@ def wrapped_part(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
 
 def _progress() -> Progress:
     return Progress(
-        # Names of files are no markup.
+        # Names of files are not markup.
         TextColumn('{task.description}', markup=False),
         BarColumn(),
         DownloadColumn(),
@@ -417,7 +417,7 @@ def _progress() -> Progress:
 
 
 def _stamp(archive: Archive, memory: str) -> dict:
-    """Returns what shows whether an archive has changed since."""
+    """Returns sizes and times that show whether an archive has changed."""
     found = [part.stat() for part in archive.parts]
     return dict(
         memory=memory,
@@ -450,4 +450,4 @@ def _done(archive: Archive, out: Path, memory: str) -> bool:
             (out / name).is_file() for name in files
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return False  # none, or not written by this script
+        return False  # there is none, or another program wrote it

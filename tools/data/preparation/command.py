@@ -1,4 +1,4 @@
-"""Options of every ``prepare.py``, and the end of every run."""
+"""Options and final steps of every ``prepare.py``."""
 
 import argparse
 import subprocess
@@ -23,8 +23,9 @@ def parse_args(
 
     Args:
         description (str): First line of its help.
-        name (str): Of the data set: the default output is ``data/<name>``.
-        argv (sequence[str], optional): None for the command line.
+        name (str): Name of the data set; the default output is
+            ``data/<name>``.
+        argv (sequence[str], optional): Arguments; None for the command line.
         can_download (bool): Whether ``--download`` can fetch something.
             Defaults to True.
 
@@ -98,12 +99,12 @@ def finish(
     """Compares with the official numbers, writes lists, checks clips.
 
     Args:
-        args (Namespace): Of :func:`parse_args`.
-        report (Report): What was found so far.
+        args (Namespace): Result of :func:`parse_args`.
+        report (Report): The findings so far.
         clip_lists (list[ClipList]): The lists to write.
 
     Raises:
-        PreparationError: If something is missing and that is not allowed,
+        PreparationError: If something is missing without ``--allow-partial``,
             or a clip cannot be decoded.
     """
     folders = {part.folder for part in clip_lists}
@@ -119,7 +120,7 @@ def finish(
 def check_decoding(
     args: argparse.Namespace, clip_lists: List[ClipList]
 ) -> None:
-    """Decodes the clips of lists with ``check_clips.py``, or says how to.
+    """Decodes the clips of lists with ``check_clips.py``, or prints how to.
 
     Raises:
         PreparationError: If some clips cannot be used.
@@ -131,7 +132,7 @@ def check_decoding(
     for part in clip_lists:
         if not part.path.stat().st_size:
             continue
-        # One report a folder: a clip of several lists is decoded once.
+        # One report per folder: a clip in several lists is decoded once.
         report = args.out / f'{part.folder.name}_report.csv'
         command = [sys.executable, str(CHECK_CLIPS), str(part.path)]
         command += ['--data-prefix', str(part.folder), '--out', str(report)]
@@ -146,7 +147,7 @@ def check_decoding(
 def run(main: Callable[[], None]) -> None:
     """Runs a ``main``; its errors become a message and exit code 1."""
     for stream in (sys.stdout, sys.stderr):
-        # Names of files need not be text of the terminal's encoding.
+        # Names of files may not fit the terminal's encoding.
         stream.reconfigure(errors='backslashreplace')
     try:
         main()

@@ -1,4 +1,4 @@
-"""Fetches files over HTTP, and continues stopped downloads."""
+"""Downloads files over HTTP, and continues stopped downloads."""
 
 import http.client
 import os
@@ -18,21 +18,21 @@ from rich.progress import (
 
 from .errors import PreparationError
 
-SILENCE = 60  # seconds without data after which a server is given up
+SILENCE = 60  # seconds without data before a download fails
 
 
 def download_files(
     urls: Dict[str, str], folder: Path, fetch: str = ''
 ) -> None:
-    """Fetches files that are not there yet.
+    """Downloads missing files.
 
     Args:
         urls (dict[str, str]): Name below ``folder`` -> address.
-        folder (Path): Where to put them.
-        fetch (str): How to get them by hand, for the error. Defaults to ''.
+        folder (Path): Folder of the downloads.
+        fetch (str): How to get them manually, for errors. Defaults to ''.
 
     Raises:
-        PreparationError: If one cannot be fetched now.
+        PreparationError: If a download fails.
     """
     todo = {n: url for n, url in urls.items() if not (folder / n).exists()}
     columns = (
@@ -54,7 +54,7 @@ def download_files(
 
 
 def _download(url: str, path: Path, progress: Progress) -> None:
-    """Fetches one file, into ``<path>.part`` until it is complete."""
+    """Downloads one file to ``<path>.part``, and renames it when complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + '.part')
     have = part.stat().st_size if part.exists() else 0
@@ -65,7 +65,7 @@ def _download(url: str, path: Path, progress: Progress) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
-        # Nothing is left to fetch: the part is complete, or of another file.
+        # No bytes remain: the part is complete, or belongs to another file.
         if error.headers.get('Content-Range') == f'bytes */{have}':
             os.replace(part, path)
             return

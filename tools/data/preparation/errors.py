@@ -1,5 +1,5 @@
-"""The error that ends a preparation with a message for its user."""
+"""Error that stops a preparation with a message for its user."""
 
 
 class PreparationError(RuntimeError):
-    """Says which file is missing or wrong, and what to do about it."""
+    """Names the file that is missing or wrong, and what to do about it."""

@@ -1,4 +1,4 @@
-"""Finds files, and puts unpacked ones where they belong."""
+"""Finds files, and links unpacked ones into the output folder."""
 
 import filecmp
 import os
@@ -8,14 +8,14 @@ from typing import Callable, Dict, Iterable, List, Optional
 
 from .errors import PreparationError
 
-# Where a file goes, below the output folder; None for one to leave out.
-# It is asked for the path of the file in its archive or folder.
+# Path of a file in its archive or folder -> its path below the output folder,
+# or None to ignore the file.
 Route = Callable[[PurePosixPath], Optional[str]]
 
 VIDEO_SUFFIXES = ('.avi', '.mkv', '.mov', '.mp4', '.webm')
-# What browsers, aria2 and this tool call what is not complete yet.
+# Suffixes of incomplete downloads of browsers, aria2 and this tool.
 UNFINISHED_SUFFIXES = ('.aria2', '.crdownload', '.download', '.part')
-# Millions of pictures that are not looked at.
+# Folders with millions of images, which are not searched.
 FRAME_FOLDERS = ('flow_frames', 'rawframes', 'rgb_frames')
 
 
@@ -30,12 +30,12 @@ def is_unfinished_download(path: PurePosixPath) -> bool:
 
 
 def is_junk(path: PurePosixPath) -> bool:
-    """Returns whether macOS or another program left it behind."""
+    """Returns whether a file is a leftover of macOS or another program."""
     return path.name.startswith('.') or '__MACOSX' in path.parts
 
 
 def without_spaces(name: str) -> str:
-    """Returns a name that can stand in a list of "path label" lines."""
+    """Returns a name that can be used in a list of "path label" lines."""
     return '_'.join(name.split())
 
 
@@ -64,14 +64,15 @@ def find_files(
 ) -> List[PurePosixPath]:
     """Finds all files below a folder, through links as well.
 
-    Hidden files and extracted frames are left out. Every folder is searched
-    once, however many links lead to it, and a link to a parent folder is not
+    Hidden files and extracted frames are ignored. Every folder is searched
+    once, even if several links lead to it, and links to parent folders are not
     followed. So links cannot make the search endless.
 
     Args:
         folder (Path): It need not exist.
-        problem (callable): Takes what is left out because it is no regular
-            file: pipes, sockets and devices never end. Defaults to none.
+        problem (callable): Called with a message for every file that is
+            ignored because it is not a regular file (a pipe, a socket or a
+            device). Defaults to none.
 
     Returns:
         list[PurePosixPath]: Paths below the folder, sorted.
@@ -82,7 +83,7 @@ def find_files(
     searched = set()
     folders, links = [folder], []
     while folders or links:
-        # Links come last, so that a folder is known by its own name.
+        # Links come last, so that a folder is found under its own name.
         current = folders.pop() if folders else links.pop(0)
         target = current.resolve()
         is_parent = current != folder and target in parents
@@ -114,19 +115,19 @@ def link_files(
     route: Route,
     replace: bool = False,
 ) -> None:
-    """Puts unpacked files where they belong: links videos, copies others.
+    """Brings unpacked files to their paths: links videos, copies others.
 
     Args:
-        folder (Path): Where the files are.
+        folder (Path): Folder of the files.
         files (iterable[PurePosixPath]): Paths below it.
         out (Path): The output folder.
         route (callable): Path below ``folder`` -> path below ``out``, or
             None.
-        replace (bool): Also where there is a video already. Defaults to
-            False.
+        replace (bool): Whether to replace existing videos. Defaults to False.
 
     Raises:
-        PreparationError: If two different annotation files claim one place.
+        PreparationError: If two different annotation files have the same
+            target.
     """
     copied: Dict[str, Path] = {}
     for path in files:
@@ -154,15 +155,15 @@ def link_files(
 
 
 def class_folder_route(clips: Iterable[str]) -> Route:
-    """Returns the route of data sets with a folder for every class.
+    """Returns the route of data sets with one folder per class.
 
     Args:
         clips (iterable[str]): ``class/name`` of every clip, without suffix.
 
     Returns:
-        callable: Brings them to ``videos/class/name.suffix``. Copies of
-        UCF101 and the official lists differ in the case of some letters;
-        the lists win.
+        callable: Maps them to ``videos/class/name.suffix``. Copies of UCF101
+            and the official lists differ in the case of some letters; the
+            spelling of the lists is used.
     """
     exact = {clip: clip for clip in clips}
     folded = {clip.lower(): clip for clip in exact}

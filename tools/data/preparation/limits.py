@@ -1,7 +1,7 @@
-"""Limits what an archive may unpack to.
+"""Limits the unpacked size of archives.
 
-A small archive can hold terabytes of zeros. Videos are compressed already, so
-an official archive unpacks to about its own size.
+A small archive can contain terabytes of zeros. Videos are already compressed,
+so the unpacked size of an official archive is about its own size.
 """
 
 import io
@@ -12,26 +12,26 @@ from .errors import PreparationError
 
 # Videos have a ratio of about 1, lists and JSON files of about 10.
 LARGEST_RATIO = 10
-# Every archive may unpack to so much, because small ones hold text.
+# Allowed for every archive, because small ones contain text.
 ALWAYS_ALLOWED = 256 * 10**6
 
 
 class TooLargeError(PreparationError):
-    """An archive unpacks to more than it may."""
+    """Raised if the unpacked size of an archive exceeds its limit."""
 
 
 class Budget:
-    """Counts the bytes that one archive unpacks to, up to a limit.
+    """Counts the unpacked bytes of one archive, up to a limit.
 
     Args:
-        name (str): The archive, for the message.
+        name (str): The archive, for messages.
         parts (tuple[Path]): Its files.
-        limit (int, optional): Bytes that it may unpack to. Defaults to None:
-            ``LARGEST_RATIO`` times its own size, but at least
+        limit (int, optional): Largest unpacked size in bytes. Defaults to
+            None: ``LARGEST_RATIO`` times its own size, but at least
             ``ALWAYS_ALLOWED``.
 
     Attributes:
-        left (int): Bytes that may still come.
+        left (int): Remaining bytes.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Budget:
         self.limit = self.left = limit
 
     def spend(self, count: int) -> None:
-        """Takes ``count`` bytes.
+        """Subtracts ``count`` bytes.
 
         Raises:
             TooLargeError: If the archive has more than its limit.
@@ -60,11 +60,11 @@ class Budget:
 
 
 class CountedReader(io.RawIOBase):
-    """Reads a stream and takes every byte from a budget.
+    """Reads a stream and subtracts every byte from a budget.
 
     Args:
         file (BinaryIO): The stream.
-        budget (Budget): What it may read.
+        budget (Budget): Limit of the bytes.
     """
 
     def __init__(self, file: BinaryIO, budget: Budget) -> None:
@@ -76,7 +76,7 @@ class CountedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer) -> int:
-        """Reads into a buffer, as ``io.RawIOBase`` wants it."""
+        """Reads into a buffer, as ``io.RawIOBase`` requires."""
         data = self._file.read(len(buffer))
         self._budget.spend(len(data))
         buffer[: len(data)] = data

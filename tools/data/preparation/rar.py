@@ -26,18 +26,18 @@ NO_RAR_TOOL = (
     '"brew install libarchive", "conda install -c conda-forge libarchive". '
     'Or unpack the archive elsewhere and put its folder in its place.'
 )
-LOOK_EVERY = 0.3  # seconds between two looks at what was extracted
+LOOK_EVERY = 0.3  # seconds between two checks of the extracted size
 
 
 class RarError(Exception):
-    """No program could read a RAR archive."""
+    """Raised if no program can read a RAR archive."""
 
 
 def rar_tools(archive: str) -> List[str]:
     """Returns the installed programs that may read RAR archives.
 
     Args:
-        archive (str): The archive, for the message.
+        archive (str): The archive, for messages.
 
     Raises:
         PreparationError: If there is none.
@@ -56,10 +56,10 @@ def extract_rar(path: Path, folder: Path, budget: Budget) -> None:
     Args:
         path (Path): The archive.
         folder (Path): The folder.
-        budget (Budget): What may be extracted.
+        budget (Budget): Limit of the extracted bytes.
 
     Raises:
-        RarError: If no program could, with the last lines of each.
+        RarError: If no program can, with the last lines of output of each.
         TooLargeError: If the budget is spent.
     """
     failures = []
@@ -110,13 +110,13 @@ def _size(folder: Path) -> int:
 
 
 def regular_files(folder: Path) -> Iterator[Path]:
-    """Yields the files of an extracted archive that are its own.
+    """Yields the files that belong to an extracted archive.
 
-    Symbolic links, and hard links to files outside the folder, would bring
-    files of the user into the data set. They are left out.
+    Symbolic links, and hard links to files outside the folder, would add other
+    files of the user to the data set. They are ignored.
 
     Args:
-        folder (Path): Where the archive was extracted.
+        folder (Path): Folder of the extracted archive.
     """
     files = _files(folder)
     names = Counter((found.st_dev, found.st_ino) for found in files.values())

@@ -26,9 +26,9 @@ class ClipList(NamedTuple):
         folder (Path): ``data_prefix.video`` of its clips.
         clips (list[tuple[str, int]]): Names below ``folder``, without the
             suffix, and labels.
-        official (int): How many it has officially.
-        official_there (int, optional): How many of them the official
-            archives hold. Defaults to None: all.
+        official (int): Official number of clips.
+        official_there (int, optional): Number of clips in the official
+            archives. Defaults to None: all.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class ClipList(NamedTuple):
 
 
 class Report:
-    """Collects what was found and what differs from the official data set.
+    """Collects findings and differences from the official data set.
 
     Args:
         out (Path): The output folder.
@@ -66,7 +66,7 @@ class Report:
             self.problems.append(f'{what}: {found:,} instead of {official:,}')
 
     def count_classes(self, found: int, official: int) -> None:
-        """Reports the count of classes that are numbered alphabetically."""
+        """Reports the number of classes, which are numbered alphabetically."""
         self.count('classes', found, official)
         if found != official:
             self.problem(
@@ -95,12 +95,12 @@ class Report:
     def usable(
         self, folder: Path, index: Dict[str, str], names: Sequence[str]
     ) -> List[bool]:
-        """Returns which clips are there and not empty, and keeps the others.
+        """Returns the clips that exist and are not empty; records the others.
 
         Args:
-            folder (Path): Where they should be.
-            index (dict[str, str]): Of :func:`index_clips`.
-            names (sequence[str]): Names in it.
+            folder (Path): Their expected folder.
+            index (dict[str, str]): Result of :func:`index_clips`.
+            names (sequence[str]): Names of the clips.
         """
         found = []
         for name in names:
@@ -118,8 +118,8 @@ class Report:
         """Returns the lines of a list, with the clips that can be used.
 
         Args:
-            clip_list (ClipList): What it should have.
-            index (dict[str, str]): Of :func:`index_clips`.
+            clip_list (ClipList): The list with all clips.
+            index (dict[str, str]): Result of :func:`index_clips`.
         """
         name = clip_list.path.name
         names = [clip for clip, _ in clip_list.clips]
@@ -134,10 +134,10 @@ class Report:
         ]
 
     def verdict(self, allow_partial: bool) -> None:
-        """Prints everything.
+        """Prints all findings.
 
         Raises:
-            PreparationError: If something differs and that is not allowed.
+            PreparationError: If something differs without ``--allow-partial``.
         """
         self._console.print(self._table)
         self._write_unusable()
@@ -147,7 +147,7 @@ class Report:
             raise PreparationError(NOT_COMPLETE)
 
     def _write_unusable(self) -> None:
-        """Names the clips that are missing or empty, all in a file."""
+        """Reports the clips that are missing or empty, and writes a list."""
         path = self.out / 'unusable_clips.txt'
         if not self.unusable:
             path.unlink() if path.exists() else None
@@ -179,7 +179,7 @@ def index_clips(folder: Path) -> Dict[str, str]:
 
 
 def write_text(path: Path, lines: Sequence[str]) -> None:
-    """Writes a file in one step, so that it is never incomplete."""
+    """Writes a file atomically."""
     temporary = path.with_name(path.name + '.tmp')
     text = ''.join(f'{line}\n' for line in lines)
     temporary.write_text(text, encoding='utf-8')

@@ -1,4 +1,4 @@
-"""Brings a folder of fetched files into MMAction2's layout."""
+"""Brings a folder of downloaded files into MMAction2's layout."""
 
 import re
 import zlib
@@ -16,15 +16,15 @@ from .report import Report
 
 
 class Sources:
-    """The fetched files: archives, and what is unpacked already.
+    """Downloaded files: archives, and files that are already unpacked.
 
     Args:
-        folder (Path): The folder, which is searched as a whole.
+        folder (Path): The folder, which is searched recursively.
         out (Path): The output folder.
-        report (Report): Takes what is wrong with the files.
-        workers (int): Archives that are unpacked at the same time.
-        limit (int, optional): Bytes that one archive may unpack to. Defaults
-            to None: see :class:`.Budget`.
+        report (Report): Collects problems of the files.
+        workers (int): Number of archives that are unpacked at the same time.
+        limit (int, optional): Largest unpacked size of one archive in bytes.
+            Defaults to None: see :class:`.Budget`.
 
     Attributes:
         files (list[PurePosixPath]): Paths of all files below ``folder``.
@@ -60,8 +60,9 @@ class Sources:
         """Copies annotation files, which are small, in every run.
 
         Args:
-            route (callable): Path of a file -> its place below ``out``.
-            pattern (str): Matches the names of archives that hold some.
+            route (callable): Path of a file -> its path below ``out``.
+            pattern (str): Matches the names of archives that contain
+                annotations.
         """
         link_files(self.folder, self.files, self.out, route)
         self._unpack(self.archives(pattern), route)
@@ -72,18 +73,18 @@ class Sources:
         It continues where an earlier run stopped.
 
         Args:
-            route (callable): Path of a file -> its place below ``out``.
-            archives (iterable[Archive]): Those that hold videos.
+            route (callable): Path of a file -> its path below ``out``.
+            archives (iterable[Archive]): Archives with videos.
         """
         link_files(self.folder, self.files, self.out, route)
-        # With other annotations the archives may have other files to give.
+        # With other annotations, other files of the archives may be needed.
         memory = checksum(self.out / 'annotations')
         self._unpack(archives, route, memory)
 
     def replace_videos(
         self, route: Route, archives: Iterable[Archive]
     ) -> None:
-        """Does the same with corrected videos, which replace others."""
+        """Places corrected videos, which replace others."""
         link_files(self.folder, self.files, self.out, route, replace=True)
         self._unpack(archives, route)
 

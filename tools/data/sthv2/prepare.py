@@ -1,13 +1,12 @@
-"""Prepare Something-Something V2: 174 classes.
+"""Prepares Something-Something V2: 174 classes.
 
-Official archives: a tar.gz of ``<number>.webm`` that is cut into the parts
-``20bn-something-something-v2-00`` and ``-01`` (``-19`` in former years), and
-``20bn-something-something-download-package-labels.zip`` with ``labels.json``,
-``train.json``, ``validation.json`` and ``test.json``. A part may be in a ZIP
-file of its own, or just be named as if it were.
+Official archives: a tar.gz of ``<number>.webm`` in the parts
+``20bn-something-something-v2-00`` and ``-01`` (up to ``-19`` in older
+releases), and ``20bn-something-something-download-package-labels.zip`` with
+``labels.json``, ``train.json``, ``validation.json`` and ``test.json``. A part
+may be inside a ZIP file, or only be named ``.zip``.
 
-The licence wants everyone to fetch them for themselves, so nothing is
-downloaded here.
+Everyone must accept the licence in person, so nothing is downloaded here.
 
 Example::
 
@@ -60,13 +59,13 @@ Put them, or what is in them, into {{folder}}."""
 
 
 def annotation_route(path: PurePosixPath) -> Optional[str]:
-    """Returns the place of a JSON file, with its name in MMAction2."""
+    """Returns the path of a JSON file, with its name in MMAction2."""
     match = re.fullmatch(JSON_FILE, path.name)
     return match and f'annotations/something-something-v2-{match[1]}.json'
 
 
 def video_route(path: PurePosixPath) -> Optional[str]:
-    """Returns the place of a video."""
+    """Returns the path of a video."""
     if is_video(path) and path.stem.isdigit():
         return f'videos/{path.stem}{path.suffix.lower()}'
     return None
@@ -97,8 +96,8 @@ def clips_of(path: Path, labels: Dict[str, int]) -> List[Tuple[str, int]]:
     """Reads ``train.json`` or ``validation.json``: clips and labels.
 
     Args:
-        path (Path): The file. A class is named by its template, in which
-            brackets stand around what it leaves open.
+        path (Path): The file. A class is named by its template, with
+            placeholders in brackets.
         labels (dict[str, int]): Class -> label, of :func:`read_labels`.
 
     Raises:
@@ -131,12 +130,12 @@ def video_archives(sources: Sources, report: Report) -> List[Archive]:
     """Returns the archives with videos; all parts make one archive.
 
     Args:
-        sources (Sources): What was fetched.
-        report (Report): Takes what is wrong with the parts.
+        sources (Sources): The downloaded files.
+        report (Report): Collects problems of the parts.
     """
     archives = sources.archives(rf'{NAME}\.(tar|tar\.gz|tgz|zip)')
     parts: Dict[int, Path] = {}
-    # Sorted so that an unwrapped part wins over its ZIP file.
+    # Sorted, so that an unwrapped part is preferred to its ZIP file.
     for found in reversed(sources.archives(rf'{NAME}-\d\d(\.zip)?')):
         path = found.parts[0]
         parts[int(path.name[len(NAME) + 1 :][:2])] = path
@@ -156,7 +155,7 @@ def video_archives(sources: Sources, report: Report) -> List[Archive]:
                 f'{parts[number].name} is damaged or was not downloaded '
                 f'completely ({error}).'
             )
-    # All parts but the last are of one size.
+    # All parts but the last have the same size.
     largest = max(sizes.values(), default=0)
     for number, size in sizes.items():
         if size != largest and number != max(parts):
@@ -182,7 +181,7 @@ def part_size(path: Path) -> int:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Unpacks and checks the clips, and writes the lists."""
     args = parse_args(
-        'Prepare Something-Something V2.', 'sthv2', argv, can_download=False
+        'Prepares Something-Something V2.', 'sthv2', argv, can_download=False
     )
     fetch = FETCH.format(folder=args.archives)
     if args.download:

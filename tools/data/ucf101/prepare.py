@@ -1,7 +1,7 @@
-"""Prepare UCF101: 101 classes, three splits.
+"""Prepares UCF101: 101 classes, three splits.
 
 Official archives: ``UCF101.rar`` (``UCF-101/<class>/<clip>.avi``) and
-``UCF101TrainTestSplits-RecognitionTask.zip``, which holds ``classInd.txt``,
+``UCF101TrainTestSplits-RecognitionTask.zip``, which contains ``classInd.txt``,
 ``trainlist01.txt`` to ``03`` (``<class>/<clip>.avi <label from 1>``) and
 ``testlist01.txt`` to ``03`` (without labels).
 
@@ -40,7 +40,7 @@ VIDEO_ARCHIVE = 'UCF101.rar'
 VIDEO_ARCHIVE_BYTES = 6_932_971_618
 CLASSES_FILE = 'classInd.txt'
 ANNOTATION_FILE = r'classInd\.txt|(train|test)list0[123]\.txt'
-# Ours -> the official name.
+# Our name -> official name.
 PARTS = dict(train='train', val='test')
 
 URLS = {
@@ -58,7 +58,7 @@ Put them, or what is in them, into {folder}, or run again with --download."""
 
 
 def annotation_route(path: PurePosixPath) -> Optional[str]:
-    """Returns the place of a split file."""
+    """Returns the path of a split file."""
     if re.fullmatch(ANNOTATION_FILE, path.name):
         return f'annotations/{path.name}'
     return None
@@ -68,7 +68,7 @@ def read_classes(folder: Path) -> Dict[str, int]:
     """Reads ``classInd.txt``, which counts from 1: class -> label.
 
     Args:
-        folder (Path): Where it is.
+        folder (Path): Its folder.
 
     Raises:
         PreparationError: If a line is not ``<number> <class>``, or the
@@ -91,7 +91,7 @@ def read_list(path: Path, labels: Dict[str, int]) -> List[Tuple[str, int]]:
 
     Args:
         path (Path): ``trainlist01.txt`` or the like.
-        labels (dict[str, int]): Of :func:`read_classes`.
+        labels (dict[str, int]): Result of :func:`read_classes`.
 
     Raises:
         PreparationError: If its labels are not those of ``classInd.txt``.
@@ -114,7 +114,7 @@ def read_list(path: Path, labels: Dict[str, int]) -> List[Tuple[str, int]]:
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Fetches, unpacks and checks the clips, and writes the lists."""
-    args = parse_args('Prepare UCF101.', 'ucf101', argv)
+    args = parse_args('Prepares UCF101.', 'ucf101', argv)
     if args.download:
         fetch = FETCH.format(folder=args.archives)
         download_files(URLS, args.archives, fetch)
