@@ -1,10 +1,28 @@
 import logging
+from pathlib import Path
 
 import pytest
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 import dtkd_mmaction  # noqa: F401, I001  (mends what the tests import)
+
+# Tests of tools and of whole configs run nearly all of the package and assert
+# little about it, so coverage does not count them, and nothing slows them.
+NOT_COVERED = (
+    'tools',
+    'test_config_steps.py',
+    'test_configs.py',
+    'test_docs.py',
+    'test_end_to_end.py',
+)
+
+
+def pytest_collection_modifyitems(items):
+    tests = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(tests).parts[0] in NOT_COVERED:
+            item.add_marker('no_cover')
 
 
 @pytest.fixture(autouse=True)

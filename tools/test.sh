@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # tools/test.sh [arguments of pytest]
 # Style, types and tests, in the environment of tools/setup_env.sh (DTKD_VENV).
+# Without arguments it runs all tests, and ends with the coverage of the
+# package by its own tests.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,5 +18,12 @@ ruff format --check .
 codespell
 mypy
 # A process a core, and not more than memory has room for.
-exec python -m pytest --numprocesses auto --maxprocesses 4 \
-    --dist loadgroup "$@"
+PYTEST=(python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup)
+if (($#)); then
+    exec "${PYTEST[@]}" "$@"
+fi
+failed=0
+"${PYTEST[@]}" --cov --cov-report= || failed=$?
+echo "Coverage of the package; files below 80 %:"
+coverage report | awk 'NR > 2 && (/^TOTAL/ || $NF + 0 < 80) && NF > 3'
+exit "$failed"
