@@ -34,7 +34,7 @@ def mmaction_scope():
 
 @pytest.fixture
 def logged(tmp_path_factory):
-    """What was logged so far, by worker processes too: a function."""
+    """Returns a function that returns the log so far, also of workers."""
     path = tmp_path_factory.mktemp('log') / 'log.txt'
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter('%(levelname)s %(message)s'))

@@ -90,7 +90,7 @@ def write_clip(
 
 
 def number_of(image):
-    """Of the frame, read from its grey; -1 if it is between two."""
+    """Reads the number of a frame from its grey value; -1 if it is unclear."""
     number = (image.mean() + 3 - DARKEST) / STEP
     return int(round(number)) if abs(number - round(number)) < 0.4 else -1
 
@@ -105,5 +105,5 @@ def in_order(path):
 
 
 def numbers_of(images):
-    """Of all frames."""
+    """Returns the numbers of all frames."""
     return [number_of(image) for image in images]

@@ -15,7 +15,7 @@ def random_logits(count, batch=6, classes=5, scale=3.0, seed=0):
 
 
 def softmax(z, tau=1.0):
-    """Of one sample or of rows."""
+    """Computes the softmax of one sample or of rows."""
     e = np.exp((z - z.max(-1, keepdims=True)) / tau)
     return e / e.sum(-1, keepdims=True)
 

@@ -757,7 +757,7 @@ class TestDecordReadsByPath:
 class TestTIN:
     @staticmethod
     def tin_shift(data, shift):
-        """As the kernel of mmcv: what lay at t comes to lie at t + shift."""
+        """As in the kernel of mmcv, frame t moves to frame t + shift."""
         moved = torch.zeros_like(data)
         group = data.shape[2] // shift.shape[1]
         for n in range(data.shape[0]):

@@ -1,4 +1,4 @@
-"""What the documents tell a reader to write, works as written."""
+"""Code and tables in the documents work as written."""
 
 import json
 import os.path as osp
@@ -56,7 +56,7 @@ def test_every_method_of_the_table_has_its_configs():
     ],
 )
 def test_tables_are_those_of_the_records(table, page):
-    """What stands on a page is what tools/reproduce.py made of the runs."""
+    """Tables on the pages are those of tools/reproduce.py for the records."""
     with open(osp.join(ROOT, 'docs', 'results', f'{table}.json')) as f:
         text = f.read()
     rows = json.loads(text)['rows']

@@ -34,7 +34,7 @@ def test_every_registry_of_mmaction_has_one_below():
     ],
 )
 def test_a_config_of_this_scope_is_built(root, config, logged):
-    """As after ``_base_ = 'dtkd_mmaction::...'``."""
+    """The scope is that of ``_base_ = 'dtkd_mmaction::...'``."""
     built = root.build(dict(config, _scope_='dtkd_mmaction'))
     assert type(built).__name__ == config['type']
     assert 'Failed to search registry' not in logged()

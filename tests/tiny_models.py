@@ -93,7 +93,7 @@ def labelled_samples(labels: List[int]) -> List[ActionDataSample]:
 def batch(
     size: int = 2, frames: int = FRAMES, pixels: int = 48, seed: int = 0
 ) -> dict:
-    """What the data loader gives: uint8 clips (1, 3, T, H, W), samples."""
+    """Returns a batch of the data loader: uint8 clips (1, 3, T, H, W)."""
     generator = torch.Generator().manual_seed(seed)
     clips = torch.randint(
         0,

@@ -85,7 +85,7 @@ def write_tables(folder, **behaviour):
 
 
 def planner(folder, **options):
-    """Of the files, with data and results beside them."""
+    """Returns a planner of the files, with data and results next to them."""
     return Planner(
         str(folder / 'tables.yml'),
         str(folder / 'data'),

@@ -443,8 +443,8 @@ class StructureDiscrepancyLoss(nn.Module):
                 f'feat_norm={projections.norm!r}, quantile_scope='
                 f'{masks["quantile_scope"]!r}, '
                 f'res_score={masks["res_score"]!r}): its residual cannot be '
-                'kept alone, it is not fixed or not at whole positions. '
-                "Keep the maps (maps='student_grid')."
+                'stored alone, because it changes or has one mask per '
+                "channel. Store the maps instead (maps='student_grid')."
             )
         return dict(
             phi=projections.mode,

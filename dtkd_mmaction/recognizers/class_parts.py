@@ -79,7 +79,7 @@ def check_same_parts(
     )
     if classes != student_classes:
         raise ValueError(
-            f'{key}.cls_head tells apart {classes}, that of model.student '
+            f'{key}.cls_head has {classes}, that of model.student has '
             f'{student_classes}. Give both a VerbNounHead with the same '
             'num_classes, or neither.'
         )

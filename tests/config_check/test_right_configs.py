@@ -32,7 +32,7 @@ STAGE_ONE = {
 
 
 def stage_one(spec, files):
-    """As the package's, but without a checkpoint to look into."""
+    """Finds the stage-one config without reading a checkpoint."""
     folder = osp.dirname(spec.spec.get('checkpoint') or '')
     if folder in STAGE_ONE:
         return read(STAGE_ONE[folder]), STAGE_ONE[folder]

@@ -213,7 +213,7 @@ def test_versions_of_the_decoders_in_use():
 
 
 def test_digest_of_old_caches(tmp_path):
-    """As it was computed by version 0.1.0 for this list."""
+    """The digest that version 0.1.0 computed for this list."""
     write(tmp_path / 'videos/a.mp4', b'123')
     dataset = video_set(tmp_path / 'videos', names=['a.mp4'])
     assert clips_digest_v1(dataset) == OLD

@@ -102,7 +102,7 @@ def build(tmp_path, videos):
 
 
 def number_of(image):
-    """Of the frame, read from the image (H, W, 3)."""
+    """Reads the number of a frame from the image (H, W, 3)."""
     bars = image.reshape(32, BITS, 16, 3).mean(axis=(0, 2, 3)) > 127
     return sum(int(bar) << bit for bit, bar in enumerate(bars))
 

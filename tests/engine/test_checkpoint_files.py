@@ -134,7 +134,7 @@ def test_a_new_run_leaves_the_files_of_the_one_before(tmp_path):
 
 
 def test_an_older_checkpoint_of_the_users_choice(tmp_path):
-    """What was trained after it stays until it is overwritten."""
+    """Later checkpoints stay until they are overwritten."""
     options = {'default_hooks.checkpoint.max_keep_ckpts': 2}
     train(toy_config(tmp_path, 3, **options))
     train(

@@ -210,7 +210,7 @@ def test_sigterm_leaves_a_checkpoint_and_its_own_exit_code(
 
 
 def test_sigterm_to_the_whole_group_with_workers(folder, uninterrupted):
-    """As a scheduler does it: the loader's workers are signalled too."""
+    """A scheduler also signals the workers of the data loader."""
     process = start(folder, 'group', **{'train_dataloader.num_workers': 2})
     while not glob(str(folder / 'group' / 'epoch_*.pth')):
         assert process.is_alive()

@@ -1,4 +1,4 @@
-"""What the training loop asks data sets for, whatever the sampler."""
+"""Samples and views that the training loop requests, for any sampler."""
 
 import pytest
 import torch
@@ -101,7 +101,7 @@ def test_the_same_keys_as_those_of_the_keyed_sampler(folder):
 
 
 def test_a_sampler_whose_order_comes_from_the_generators(folder):
-    """It goes on within its epoch, and in a later one, as uninterrupted."""
+    """It continues within its epoch and in a later one as if uninterrupted."""
     options = {
         'train_dataloader.sampler': dict(
             type='RandomOrderSampler', _delete_=True
@@ -116,7 +116,7 @@ def test_a_sampler_whose_order_comes_from_the_generators(folder):
 
 
 def test_a_plain_data_set_resumes_within_an_epoch(folder):
-    """No clip comes twice; augmentation is drawn anew."""
+    """No clip is repeated; the augmentation differs."""
     dataset = config(folder, 'plain').train_dataloader.dataset.dataset
     options = {
         'train_dataloader.sampler.type': 'DefaultSampler',

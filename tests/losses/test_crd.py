@@ -113,7 +113,7 @@ def test_negatives_are_of_other_classes():
 
 
 def test_more_negatives_than_samples():
-    """As on HMDB51 with the authors' 16384."""
+    """The case of HMDB51 with the authors' 16384 negatives."""
     value = build(negatives=100)(**batch())
     assert torch.isfinite(value)
 

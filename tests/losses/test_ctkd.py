@@ -12,7 +12,7 @@ from dtkd_mmaction.losses.kd import kd_loss
 
 @pytest.fixture(autouse=True)
 def set_epoch():
-    """What a runner does before an epoch that it counts from 0."""
+    """Sets the epoch, counted from 0, as a runner does."""
     hub = MessageHub.get_current_instance()
     before = hub.pop_info('epoch')
     yield lambda epoch: hub.update_info('epoch', epoch)

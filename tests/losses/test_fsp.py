@@ -22,7 +22,7 @@ def build(student=STUDENT, teacher=TEACHER, **options):
 
 
 def matrix_by_loops(first, second):
-    """Of one sample, lists of channels of positions."""
+    """Computes the matrix of one sample in plain loops."""
     return [
         [sum(a * b for a, b in zip(x, y)) / len(x) for y in second]
         for x in first

@@ -8,7 +8,7 @@ from dtkd_mmaction.losses.schedule import current_epoch, warm_up
 
 @pytest.fixture
 def set_epoch():
-    """What a runner does before an epoch that it counts from 0."""
+    """Sets the epoch, counted from 0, as a runner does."""
     hub = MessageHub.get_current_instance()
     before = hub.pop_info('epoch')
     yield lambda epoch: hub.update_info('epoch', epoch)

@@ -183,7 +183,7 @@ def test_every_option_against_the_equations(options):
 
 
 def test_paper_literal_against_the_equations():
-    """As printed, with a phi whose values are known."""
+    """The printed equations, with a phi whose values are known."""
     predicted, f_vit, f_cnn = maps(3)
     loss = StructureDiscrepancyLoss(
         preset='paper_literal', channels=dict(student=4, vit=4, cnn=4)
@@ -620,7 +620,7 @@ class TestC8Collapse:
         assert logged().count('residual_var has fallen') == 1
 
     def test_learnable_vit_alone_is_erased(self):
-        """What remains of the target is the CNN's own map."""
+        """The rest of the target is the CNN's own map."""
         loss, (variance, _), (variance_after, _) = toy_run(
             'learnable', fixed_cnn=True
         )

@@ -138,7 +138,7 @@ def tapped(cfg: dict, module: str = None, size: int = SIZE):
 
 
 def output_of(recognizer: nn.Module, module: str, clips: torch.Tensor):
-    """What a module gives, by a hook of the test's own."""
+    """Returns the output of a module, recorded with a separate hook."""
     outputs = []
     handle = recognizer.get_submodule(module).register_forward_hook(
         lambda _, __, output: outputs.append(output)

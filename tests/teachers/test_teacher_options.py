@@ -1,4 +1,4 @@
-"""What a teacher's spec says of its speed, and where a teacher can go."""
+"""Speed options of a teacher's spec, and moving a teacher to a device."""
 
 import copy
 

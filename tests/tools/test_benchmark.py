@@ -46,7 +46,7 @@ def options(config, *more):
 
 @pytest.fixture(scope='module')
 def outcome(config):
-    """What a run of all groups prints and writes."""
+    """Output and files of a run of all groups."""
     out = config.with_name('out.md'), config.with_name('out.json')
     with pytest.MonkeyPatch.context() as patch:
         small = dict(frames=24, width=80, height=64)

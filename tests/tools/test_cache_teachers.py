@@ -342,7 +342,7 @@ def test_a_masked_cache_is_for_one_loss(folder, tmp_path):
             **{'model.loss_sd.phi': 'predictive'},
         )
     )
-    assert 'cannot be kept alone' in message
+    assert 'cannot be stored alone' in message
 
 
 @MODELS.register_module(force=True)
@@ -579,7 +579,7 @@ class TestTool:
         assert not (tmp_path / 'out').exists()
 
     def test_sizes_without_data(self, folder, cache, tmp_path, capsys):
-        """Of any number of clips: the fields' bytes, counted by hand."""
+        """Size for any number of clips: the bytes of the fields, by hand."""
         config = make_config(folder, folder)
         config.train_dataloader.dataset.dataset.ann_file = 'not/there.txt'
         make_cache(folder, tmp_path / 'out', '--clips', '1000', config=config)
@@ -653,7 +653,7 @@ class TestTool:
 
 
 def test_reads_by_key_alone(folder, cache):
-    """Whatever comes together in a batch."""
+    """Records do not depend on the other clips of the batch."""
     manifest = json.loads((cache / 'manifest.json').read_text())
     reader = TeacherCache(str(cache), manifest['teachers'])
     reader.data_is_checked = True

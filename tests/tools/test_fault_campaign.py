@@ -65,7 +65,7 @@ class AtomicWriter(Writer):
         write_bytes(path, b'halfhalf')
 
     def result(self, path):
-        """What a kill left beside goes when a real writer starts again."""
+        """Files that a kill left are removed when the writer starts again."""
         return {
             name: text
             for name, text in super().result(path).items()

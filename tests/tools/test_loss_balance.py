@@ -32,7 +32,7 @@ def built(folder, options):
 
 
 def test_is_the_gradient_of_the_step(folder):
-    """Of one loss alone it is what ``backward`` leaves in the student."""
+    """For one loss, the gradient equals that of ``backward``."""
     options = {'model.loss_sd': None, 'model.loss_rkd': None}
     distiller, batch = built(folder, options)
     measured = tool.measure(distiller, batch)

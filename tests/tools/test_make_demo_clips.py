@@ -150,7 +150,7 @@ def test_wrong_arguments_name_themselves(tmp_path, wrong):
 
 
 def travelled(track):
-    """How far a motion goes within a clip."""
+    """Returns the size of a motion within a clip."""
     return track[-1] - track[0]
 
 

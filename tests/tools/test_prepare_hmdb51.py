@@ -38,7 +38,7 @@ CLIPS = {
 
 @pytest.fixture(scope='module')
 def unpacked(tmp_path_factory):
-    """What is in the archives: ``<class>/*.avi`` and the split files."""
+    """Writes the content of the archives: clips and split files."""
     folder = tmp_path_factory.mktemp('hmdb51')
     splits = folder / 'testTrainMulti_7030_splits'
     splits.mkdir()

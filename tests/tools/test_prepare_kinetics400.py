@@ -60,7 +60,7 @@ def clips(tmp_path_factory):
 
 @pytest.fixture
 def archives(clips, tmp_path):
-    """As k400_downloader.sh of CVDF leaves them."""
+    """The layout of k400_downloader.sh of CVDF."""
     folder = tmp_path / 'k400_targz'
     write_csv(folder / 'annotations/train.csv', 'train', TRAIN)
     write_csv(folder / 'annotations/val.csv', 'val', VAL)

@@ -83,7 +83,7 @@ def archives(clips, tmp_path):
 
 
 def wrap(archives):
-    """As Qualcomm offered them: every part, and the labels, in a ZIP file."""
+    """The layout of Qualcomm: every part, and the labels, in a ZIP file."""
     for path in list(archives.glob(f'{sthv2.NAME}-??')):
         zip_file(path.with_name(f'{path.name}.zip'), {path.name: path})
         path.unlink()
@@ -128,7 +128,7 @@ def test_official_archives(archives, tmp_path, capsys, wrapped):
 
 
 def test_parts_that_are_only_named_as_zip_files(archives, tmp_path, capsys):
-    """As Qualcomm's server names them, or a browser."""
+    """File names of Qualcomm's server or of a browser."""
     for path in list(archives.glob(f'{sthv2.NAME}-??')):
         path.rename(path.with_name(f'{path.name}.zip'))
     wrap_labels(archives)

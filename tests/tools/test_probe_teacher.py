@@ -209,7 +209,7 @@ def write_list(path, clips, change):
 
 
 def test_clips_without_a_label_are_left_out(clips, tmp_path):
-    """As if the list did not have them, except for the views' numbers."""
+    """The result is that of a list without them, except for the views."""
     weights = save_lively(tmp_path / 'weights.pth', tiny_tsn())
     config = write_config(tmp_path, clips, tiny_tsn(), load_from=weights)
     option = write_list(

@@ -1,4 +1,4 @@
-"""What is shown is what the loss learns."""
+"""The masks in the picture are those of the loss."""
 
 import numpy as np
 import pytest

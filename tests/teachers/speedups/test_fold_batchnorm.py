@@ -158,7 +158,7 @@ def test_an_unknown_kind_of_norm_is_left_alone():
 
 
 def test_a_convolution_whose_output_is_wanted_is_left_alone():
-    """As a tap of the stem: returned itself, or read to be returned."""
+    """A tapped stem: its output is returned, or read and returned."""
 
     def returned(change):
         def returns(model, x):

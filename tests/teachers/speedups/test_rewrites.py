@@ -120,7 +120,7 @@ def test_masks_are_known_for_as_long_as_they_live():
 
 
 def test_checked_without_tf32(logged, monkeypatch):
-    """As on an NVIDIA card, where convolutions keep ten bits by default."""
+    """Simulates an NVIDIA GPU, whose convolutions keep ten bits by default."""
     convolve = torch.nn.functional.conv3d
 
     def ten_bits(x):
