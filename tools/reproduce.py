@@ -37,6 +37,7 @@ from reproduction import (
     train_all,
 )
 from reproduction.launching import move_aside
+from reproduction.plan import read_declaration
 from reproduction.records import check_checkpoint
 from rich.console import Console
 
@@ -45,6 +46,7 @@ from dtkd_mmaction.files import write_text
 
 TOOLS = osp.dirname(osp.abspath(__file__))
 TABLES = osp.join(osp.dirname(TOOLS), 'configs', 'tables.yml')
+SEEDS = 3
 
 
 def positive(text: str) -> int:
@@ -74,12 +76,20 @@ def throughput(text: str) -> float:
 def parse_args() -> argparse.Namespace:
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('table', help='table1 to table8, ucf6, ...')
+    parser.add_argument(
+        'table',
+        nargs='?',
+        help='table1 to table8, ucf6, ...; not needed if there is one',
+    )
     parser.add_argument(
         '--tables', default=TABLES, help='file that declares the tables'
     )
     parser.add_argument('--data-root', default='data', metavar='DIR')
-    parser.add_argument('--work-root', default='work_dirs', metavar='DIR')
+    parser.add_argument(
+        '--work-root',
+        metavar='DIR',
+        help='default: as --tables declares it, or work_dirs',
+    )
     parser.add_argument(
         '--students',
         nargs='+',
@@ -91,8 +101,7 @@ def parse_args() -> argparse.Namespace:
     seeds.add_argument(
         '--seeds',
         type=positive,
-        default=3,
-        help='number of seeds, from 0; default 3',
+        help='number of seeds, from 0; default: as --tables declares it, or 3',
     )
     seeds.add_argument('--seed-list', type=seed, nargs='+', metavar='SEED')
     where = parser.add_argument_group('how to train')
@@ -291,6 +300,11 @@ def check_folders(args: argparse.Namespace) -> None:
             raise SystemExit(f'{option}: {folder} is not writable.')
 
 
+def seeds_of(args: argparse.Namespace) -> int:
+    """Returns the number of seeds."""
+    return args.seeds or read_declaration(args.tables).get('seeds', SEEDS)
+
+
 def reproduce(
     args: argparse.Namespace, print_line: Callable[[Any], None]
 ) -> int:
@@ -301,11 +315,11 @@ def reproduce(
             else 0.
     """
     tables = read_tables(args.tables)
-    if args.table not in tables:
-        raise SystemExit(f'{args.table}: choose one of {list(tables)}.')
-    check_folders(args)
-    table = chosen(tables[args.table], args)
-    seeds = list(dict.fromkeys(args.seed_list or range(args.seeds)))
+    name = args.table or (next(iter(tables)) if len(tables) == 1 else None)
+    if name not in tables:
+        raise SystemExit(f'{name}: choose one of {list(tables)}.')
+    table = chosen(tables[name], args)
+    seeds = list(dict.fromkeys(args.seed_list or range(seeds_of(args))))
     planner = Planner(
         args.tables,
         args.data_root,
@@ -313,6 +327,8 @@ def reproduce(
         args.cfg_options,
         args.teacher_cache,
     )
+    args.work_root = planner.roots['work_dirs']
+    check_folders(args)
     runs = [run for row in table.rows for run in planner.runs(row, seeds)]
     with_teachers = runs_in_order(runs)
     state, conflicts = states(with_teachers)

@@ -16,6 +16,7 @@ from dtkd_mmaction.recognizers.model_spec import (
 
 from .plan import Run, teacher_specs
 from .records import read_json, write_json
+from .stages import CACHE, PROBE
 
 # Forward pass, gradient of the weights, gradient of the inputs: equal cost.
 TRAINED = 3
@@ -77,6 +78,10 @@ def gpu_hours(run: Run, tflops: float, counter: Counter) -> Optional[float]:
         float, optional: None if the number of clips or epochs is not known.
     """
     epochs = run.config.train_cfg.get('max_epochs')
+    if run.kind == PROBE:  # the centred view and the random ones
+        epochs = 1 + run.config.probe.get('views', 4)
+    elif run.kind == CACHE:
+        epochs = run.config.cache_views
     if not run.clips or not epochs:
         return None
     macs = clip_macs(run, counter)
@@ -90,8 +95,10 @@ def clip_macs(run: Run, counter: Counter) -> int:
     shared = stock_clip(run.config)
     if 'student' not in model:
         config = Config(dict(model=model.to_dict()))
-        return TRAINED * counter.count(config, **shared, name=run.source)
-    learners = {n: model[n] for n in ('student', 'peer') if model.get(n)}
+        passes = 1 if run.kind == PROBE else TRAINED
+        return passes * counter.count(config, **shared, name=run.source)
+    names = () if run.kind == CACHE else ('student', 'peer')
+    learners = {n: model[n] for n in names if model.get(n)}
     teachers = {} if model.get('teacher_cache') else teacher_specs(model)
     macs = 0
     for argument, spec in {**learners, **teachers}.items():

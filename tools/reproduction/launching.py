@@ -23,6 +23,7 @@ from .records import (
     note_result,
     state_of,
 )
+from .stages import TRAIN, stage_command
 
 POLL_SECONDS = 0.2
 
@@ -66,6 +67,8 @@ class Launcher(NamedTuple):
                 must be False otherwise, because MMAction2 ignores
                 ``load_from`` with ``--resume``.
         """
+        if run.kind != TRAIN:
+            return stage_command(run, self.tools, config)
         options = ['--resume'] if resume else []
         if self.slurm is not None:
             script = osp.join(self.tools, 'slurm_train.sh')

@@ -4,24 +4,27 @@ import functools
 import hashlib
 import json
 import os.path as osp
-import shlex
 from dataclasses import dataclass, field
 from glob import escape, glob
 from types import MappingProxyType
 from typing import (
     Any,
-    Callable,
     Dict,
     Iterable,
     List,
     Mapping,
     NamedTuple,
     Optional,
+    Union,
 )
 
 import yaml
 from compose_config import compose
 from mmengine.config import Config
+
+from .needed_files import how_to_fetch, how_to_prepare
+from .nested import found_under, map_strings
+from .stages import CACHE, PROBE, TRAIN, cache_folder
 
 # First folders of relative paths in configs.
 DATA, WORK = 'data', 'work_dirs'
@@ -42,7 +45,8 @@ class Row(NamedTuple):
         config (str): Config file, relative to the declaration.
         once (bool): Whether only seed 0 is trained, as for teachers, because
             the students use this seed.
-        cache (bool): Whether it can use a teacher cache.
+        cache (bool or int): Whether it can use a teacher cache. A number of
+            views: the row has a cache of its own, made before it.
         options (dict): Changes to the config, as in ``--cfg-options``.
         method (str): A compared method for the models of the config
             (``tools/compose_config.py``). Defaults to ``''``: the config.
@@ -51,7 +55,7 @@ class Row(NamedTuple):
     name: str
     config: str
     once: bool = False
-    cache: bool = True
+    cache: Union[bool, int] = True
     options: Mapping[str, Any] = MappingProxyType({})
     method: str = ''
 
@@ -97,6 +101,7 @@ class Run:
         needed_files (dict): Required file -> command that creates it.
         clips (int): Clips of its training set; 0 if not known.
         teachers (dict): Argument of the distiller -> run that trains it.
+        kind (str): A training, a probe or a cache (``stages.py``).
     """
 
     name: str
@@ -108,6 +113,7 @@ class Run:
     needed_files: Dict[str, str]
     clips: int
     teachers: Dict[str, 'Run'] = field(default_factory=dict)
+    kind: str = TRAIN
 
 
 def read_tables(path: str) -> Dict[str, Table]:
@@ -203,7 +209,9 @@ class Planner:
         tables_file (str): The declaration; config names are relative to its
             folder.
         data_root (str): Replaces ``data`` in the configs.
-        work_root (str): Replaces ``work_dirs``.
+        work_root (str, optional): Replaces ``work_dirs``. Defaults to
+            ``work_root`` of the declaration, in its folder, or else to
+            ``work_dirs`` here.
         cfg_options (dict, optional): Changes to the configs, as in
             ``--cfg-options``. Options of ``model`` apply to distillers only.
         teacher_cache (str, optional): Folder of ``tools/cache_teachers.py``.
@@ -213,15 +221,18 @@ class Planner:
         self,
         tables_file: str,
         data_root: str = DATA,
-        work_root: str = WORK,
+        work_root: Optional[str] = None,
         cfg_options: Optional[dict] = None,
         teacher_cache: Optional[str] = None,
     ) -> None:
         self.folder = osp.dirname(osp.abspath(tables_file))
         self.declared = read_declaration(tables_file)
+        declared = self.declared.get('work_root')
+        # Configs of a project name this folder wherever they are trained.
+        self.own_work = declared and osp.join(self.folder, declared)
         self.roots = {
             DATA: osp.abspath(data_root),
-            WORK: osp.abspath(work_root),
+            WORK: osp.abspath(work_root or self.own_work or WORK),
         }
         self.cfg_options = cfg_options or {}
         for key, instead in OPTIONS_OF_THE_COMMAND.items():
@@ -280,6 +291,14 @@ class Planner:
         if self.teacher_cache and specs and row.cache:
             config.model.teacher_cache = self.teacher_cache
             config.train_dataloader.dataset.views = self._cached_views()
+        elif teachers and not isinstance(row.cache, bool):
+            teachers['teacher_cache'] = self._cache(
+                row, stem, config, teachers
+            )
+            config.model.teacher_cache = cache_folder(
+                teachers['teacher_cache']
+            )
+            config.train_dataloader.dataset.views = row.cache
         config.merge_from_dict({'randomness.seed': seed})
         own_folder = config.get('work_dir')
         if own_folder is None or seed or row.options or row.method:
@@ -294,16 +313,54 @@ class Planner:
             needed_files=self._needed_files(config, path),
             clips=self._clips(config),
             teachers=teachers,
+            kind=PROBE if 'probe' in config else TRAIN,
         )
 
-    @staticmethod
-    def _config(path: str, method: str) -> Config:
+    def _cache(
+        self, row: Row, stem: str, config: Config, teachers: Dict[str, Run]
+    ) -> Run:
+        """The run that makes the cache of a row."""
+        if ('cache', stem) not in self._runs:
+            config = Config(dict(config.to_dict(), cache_views=row.cache))
+            folder = f'{WORK}/teacher_cache/{stem}'
+            self._runs['cache', stem] = Run(
+                name=f'{stem} teacher cache',
+                source=row.source,
+                seed=0,
+                work_dir=self._rebase(folder),
+                config=self._resolved(config, folder),
+                config_sha256=self._fingerprint(config),
+                needed_files={},
+                clips=self._clips(config),
+                teachers=dict(teachers),
+                kind=CACHE,
+            )
+        return self._runs['cache', stem]
+
+    def _config(self, path: str, method: str = '') -> Config:
         if not method:
-            return Config.fromfile(path)
+            return self._portable(Config.fromfile(path))
         try:
-            return Config.fromstring(compose(path, method), '.py')
+            text = compose(path, method)
         except ValueError as error:
             raise SystemExit(str(error)) from error
+        return self._portable(Config.fromstring(text, '.py'))
+
+    def _portable(self, config: Config) -> Config:
+        """The config with ``work_dirs`` where it names the project's own."""
+        if not self.own_work:
+            return config
+
+        def shorten(value: str) -> str:
+            if not osp.isabs(value):
+                return value
+            path = osp.normpath(value)
+            if path.startswith(self.own_work + osp.sep):
+                return f'{WORK}/{osp.relpath(path, self.own_work)}'
+            # `here/../train.txt`; a pattern of a class name stays as it is.
+            return path if path.startswith(self.folder) else value
+
+        return Config(map_strings(config.to_dict(), shorten))
 
     def _cached_views(self) -> int:
         manifest = osp.join(self.teacher_cache, 'manifest.json')
@@ -326,7 +383,7 @@ class Planner:
             for pattern in self.declared.get('stage_one', ()):
                 pattern = osp.join(escape(self.folder), pattern)
                 for path in sorted(glob(pattern)):
-                    own = Config.fromfile(path).get('work_dir')
+                    own = self._config(path).get('work_dir')
                     if own is not None:
                         name = osp.relpath(path, self.folder)
                         self._stage_one[own] = name
@@ -373,10 +430,10 @@ class Planner:
                     name, self.roots[DATA]
                 )
         for key in ('load_from', 'checkpoint'):
-            for name in found_under(config, key):
+            for name in found_under(config.to_dict(), key):
                 if '://' not in name and not name.startswith(f'{WORK}/'):
                     name = self._rebase(name)
-                    needed[name] = f'{key}={name!r}: see {path}'
+                    needed[name] = how_to_fetch(key, name, path)
         return needed
 
     def _clips(self, config: Config) -> int:
@@ -426,41 +483,3 @@ def runs_in_order(runs: Iterable[Run]) -> List[Run]:
     for run in runs:
         add(run)
     return list(ordered.values())
-
-
-def map_strings(value: Any, change: Callable[[str], Any]) -> Any:
-    """Returns a copy of nested dicts and lists with every string changed."""
-    if isinstance(value, dict):
-        return {k: map_strings(v, change) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(map_strings(v, change) for v in value)
-    return change(value) if isinstance(value, str) else value
-
-
-def found_under(value: Any, key: str, kind: type = str) -> list:
-    """Collects all non-empty values of type ``kind`` under a key."""
-    found = []
-    if isinstance(value, dict):
-        if isinstance(value.get(key), kind) and value[key]:
-            found.append(value[key])
-        for part in value.values():
-            found += found_under(part, key, kind)
-    return found
-
-
-def how_to_prepare(ann_file: str, data_root: str) -> str:
-    """Returns the command that creates an annotation file.
-
-    Args:
-        ann_file (str): Path in the config.
-        data_root (str): Folder that replaces its ``data``.
-    """
-    parts = ann_file.split('/')
-    if parts[0] != DATA or len(parts) < 3:
-        return f'ann_file={ann_file!r}'
-    script = f'tools/data/{parts[1]}/prepare.py'
-    here = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
-    if not osp.isfile(osp.join(here, *script.split('/'))):
-        return f'ann_file={ann_file!r}; --data-root names the folder of data'
-    folder = shlex.quote(osp.join(data_root, parts[1]))
-    return f'python {script} --out {folder}; or another --data-root'

@@ -24,6 +24,7 @@ from typing import Dict, List, Optional
 from dtkd_mmaction.engine.atomic_checkpoint_hook import AtomicLocalBackend
 
 from .plan import Run
+from .stages import TRAIN, stage_result
 
 BEGUN, RESULT = 'begun.json', 'result.json'
 PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmcv-lite', 'mmaction2')
@@ -223,6 +224,8 @@ def note_result(run: Run) -> dict:
     Raises:
         ValueError: If there is no checkpoint or no validation of it.
     """
+    if run.kind != TRAIN:
+        return _write_result(run, stage_result(run))
     checkpoint = final_checkpoint(run)
     epoch = epoch_of(checkpoint)
     records = scalars(run.work_dir)
@@ -237,13 +240,22 @@ def note_result(run: Run) -> dict:
             f'step {epoch}, that of {osp.basename(checkpoint)}.'
         )
     training = [record for record in records if 'loss' in record]
-    result = dict(
-        read_json(osp.join(run.work_dir, BEGUN)),
+    outcome = dict(
         metrics={n: v for n, v in validated[-1].items() if '/' in n},
         training=training[-1] if training else {},
         epoch=epoch,
         checkpoint=osp.basename(checkpoint),
-        checkpoint_sha256=sha256_of(checkpoint),
+    )
+    return _write_result(run, outcome)
+
+
+def _write_result(run: Run, outcome: dict) -> dict:
+    result = dict(
+        read_json(osp.join(run.work_dir, BEGUN)),
+        **outcome,
+        checkpoint_sha256=sha256_of(
+            osp.join(run.work_dir, outcome['checkpoint'])
+        ),
     )
     write_json(osp.join(run.work_dir, RESULT), result)
     return result

@@ -6,7 +6,8 @@ import os.path as osp
 import pytest
 from compose_config import FUSION_KEYS, FUSIONS, config_names
 from reproduction import Planner, Row, read_tables, runs_in_order
-from reproduction.plan import how_to_prepare, teacher_specs
+from reproduction.needed_files import how_to_prepare
+from reproduction.plan import teacher_specs
 from tiny_tables import planner, tiny_table, write_tables
 
 FUSION_METHODS = config_names(FUSIONS)
