@@ -43,9 +43,9 @@ def test_class_folders(tmp_path):
 
 def test_names_in_two_spellings_of_unicode(tmp_path):
     """macOS writes an accent as a character of its own."""
-    touch(tmp_path, 'train/cafe\u0301/a.mp4', 'val/caf\u00e9/b.mp4')
+    touch(tmp_path, 'train/e\u0301/a.mp4', 'val/\u00e9/b.mp4')
     labels = {clip.label for clip in find_clips(str(tmp_path)).clips}
-    assert labels == {'caf\u00e9'}
+    assert labels == {'\u00e9'}
 
 
 def test_splits_above_the_classes(tmp_path):

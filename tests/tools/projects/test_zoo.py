@@ -17,7 +17,7 @@ def test_short_names(name):
     assert model.model['backbone'].get('pretrained') in (None, False)
     for part in (model.model['backbone'], head):
         assert part.get('num_segments', model.frames) == model.frames
-    assert model.probed == name in ('dinov2-s', 'efficientnet-lite0')
+    assert model.probed == (name in ('dinov2-s', 'efficientnet-lite0'))
 
 
 def test_aliases():
