@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 from plot_run import Run as Log
 from plot_run import find_logs, read_run
-from reproduction.plan import map_strings
+from reproduction.nested import map_strings
 from reproduction.records import (
     RESULT,
     epoch_of,
