@@ -239,7 +239,8 @@ def say(text: str) -> None:
 def main() -> None:
     """Runs the command."""
     args = parse_args()
-    MMLogger.get_current_instance().setLevel('WARNING')
+    # MMEngine logs to stdout, where the table goes.
+    MMLogger.get_current_instance().setLevel('ERROR')
     torch.set_num_threads(args.threads)
     try:
         for name in ('onnx', 'onnxscript', 'onnxruntime'):

@@ -85,13 +85,21 @@ def export_onnx(
             f'{len(class_names)} class names were given, but the model has '
             f'{classes} classes.'
         )
-    proto = traced(
-        model,
-        (example,),
-        ['frames' if normalise else 'clips'],
-        ['probabilities' if softmax else 'logits'],
-        None if batch else ({0: torch.export.Dim('batch')},),
-    )
+    try:
+        proto = traced(
+            model,
+            (example,),
+            ['frames' if normalise else 'clips'],
+            ['probabilities' if softmax else 'logits'],
+            None if batch else ({0: torch.export.Dim('batch')},),
+        )
+    except ExportError as error:
+        if batch is None:
+            raise ExportError(
+                f'{error} Some models export for a fixed batch only: try '
+                'batch=1 (deploy.py --batch 1).'
+            ) from error
+        raise
     metadata = onnx_metadata(recognizer, model, class_names, pipeline)
     save_onnx(proto, metadata, path)
     check_with_onnxruntime(model, (example,), path)

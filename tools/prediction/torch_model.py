@@ -5,6 +5,7 @@ from typing import List, Optional, Tuple
 import numpy as np
 import torch
 from mmaction.structures import ActionDataSample
+from mmengine.logging import MMLogger
 
 from dtkd_mmaction.compat import CheckpointError
 from dtkd_mmaction.deployment.clip_classifier import (
@@ -137,6 +138,8 @@ def open_checkpoint(
     Raises:
         ModelError: If it cannot be opened.
     """
+    # MMEngine logs to stdout, where the answers go.
+    MMLogger.get_current_instance().setLevel('ERROR')
     try:
         model = TorchModel(path, config, threads)
         if streams and getattr(model.recognizer.backbone, 'causal', False):
