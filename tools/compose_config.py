@@ -23,6 +23,8 @@ from typing import List, Optional, Sequence
 
 from mmengine.config import Config
 
+from dtkd_mmaction.files import write_text
+
 PACKAGE = 'dtkd_mmaction'
 CONFIGS = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'configs')
 LOSSES = '_base_/losses'
@@ -221,8 +223,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         text = compose(pair, args.method, portable=True)
     except ValueError as error:
         raise SystemExit(str(error)) from error
-    with open(out, 'w', encoding='utf-8') as f:
-        f.write(f'# {args.method} on the pair of {stem}.\n{text}')
+    write_text(out, f'# {args.method} on the pair of {stem}.\n{text}')
     print(f'{out} is written. To train it: mim train {PACKAGE} {out}')
 
 

@@ -10,7 +10,6 @@ has its own clips, teachers and students.
 """
 
 import argparse
-import json
 import os
 import os.path as osp
 import sys
@@ -42,6 +41,8 @@ from rich.progress import (  # noqa: E402
     TextColumn,
     TimeElapsedColumn,
 )
+
+from dtkd_mmaction.files import write_json  # noqa: E402
 
 CLIPS_PER_CLASS = dict(pretrain=128, train=15, val=50)
 
@@ -159,8 +160,7 @@ def main() -> None:
     picture = osp.join(args.out, 'demo.png')
     draw_picture(results, CLASSES, picture)
     if args.json:
-        with open(args.json, 'w') as file:
-            json.dump(as_json(results, clips, CLASSES), file, indent=1)
+        write_json(args.json, as_json(results, clips, CLASSES), indent=1)
     for sentence in verdict(results, clips):
         console.print(sentence)
     student = student_checkpoint(

@@ -10,13 +10,13 @@ pipelines of ``val_dataloader`` and ``test_dataloader``.
 """
 
 import argparse
-import os
 import os.path as osp
 
 from mmengine.config import Config
 
 import dtkd_mmaction  # noqa: F401  (the config's _base_ may name it)
 from dtkd_mmaction.datasets.evaluation_pipeline import replace_pipelines
+from dtkd_mmaction.files import write_text
 
 LOADERS = ('val_dataloader', 'test_dataloader')
 
@@ -82,9 +82,7 @@ def main() -> None:
         text = evaluation_config(config, source, args.one_view)
     except ValueError as error:
         raise SystemExit(f'evaluation_view.py: {error}') from error
-    os.makedirs(folder, exist_ok=True)
-    with open(args.out, 'w', encoding='utf-8') as file:
-        file.write(text)
+    write_text(args.out, text)
     print(f'Wrote {args.out}: train and test with it instead of {args.config}')
 
 

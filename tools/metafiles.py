@@ -13,6 +13,8 @@ from typing import Dict, NamedTuple, Optional, Sequence
 
 import yaml
 
+from dtkd_mmaction.files import write_text
+
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 PAPER = {
     'Title': 'Revisiting Cross-Architecture Distillation: Adaptive '
@@ -127,8 +129,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         if text != before:
             changed.append(name)
             if not args.check:
-                with open(path, 'w', encoding='utf-8') as f:
-                    f.write(text)
+                write_text(path, text)
     for name in changed:
         print(f'{name} {"is not up to date" if args.check else "is written"}')
     if args.check and changed:

@@ -358,8 +358,7 @@ def reproduce(
     rows = measured_rows(table, planner, seeds)
     print_line(text_table(table, rows))
     if args.out:
-        with open(args.out, 'w') as f:
-            f.write(markdown_table(table, rows))
+        write_text(args.out, markdown_table(table, rows))
     if args.json:
         write_text(args.json, json_table(table.title, rows))
     return code

@@ -28,6 +28,7 @@ ENCODING = tool.Encoding(short_side=256, gop=16, crf=10)
 
 def reencode(source, out, encoding=ENCODING):
     result = tool.reencode_checked(tool.Job(str(source), str(out), encoding))
+    os.replace(f'{out}{tool.PART}', out)
     return result, decord.VideoReader(str(out), num_threads=1)
 
 

@@ -11,7 +11,6 @@ smaller ``--batch`` or smaller views to save time.
 """
 
 import argparse
-import json
 import os.path as osp
 import sys
 import tempfile
@@ -30,6 +29,8 @@ from benchmarking.timing import Row
 from benchmarking.workbench import Workbench
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
+
+from dtkd_mmaction.files import write_json, write_text
 
 ROOT = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 MEASUREMENTS = dict(
@@ -108,9 +109,9 @@ def main() -> None:
     text = as_markdown(rows, setting)
     print(text)
     if args.out:
-        args.out.write_text(text)
+        write_text(args.out, text)
     if args.json:
-        args.json.write_text(json.dumps(as_json(rows, setting), indent=1))
+        write_json(args.json, as_json(rows, setting), indent=1)
 
 
 if __name__ == '__main__':

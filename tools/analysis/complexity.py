@@ -12,6 +12,7 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.progress import track
 
+from dtkd_mmaction.files import write_text
 from dtkd_mmaction.recognizers.complexity import measure_complexity
 from dtkd_mmaction.recognizers.model_spec import set_num_classes, stock_clip
 
@@ -153,23 +154,23 @@ def main() -> None:
     text = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
     Console(soft_wrap=True, highlight=False).print(text, markup=False)
     if args.out:
-        with open(args.out, 'w') as f:
-            f.write(
-                '# Complexity of the models\n\n'
-                'Compare the cost of all models (Table 8 of the paper). The '
-                'table is the output of\n\n'
-                '    python tools/analysis/complexity.py --out '
-                'docs/complexity.md\n\n'
-                '- **GMACs** are 10^9 multiply-adds of one forward pass on '
-                'one clip, counted by MMEngine. The clip is that of the '
-                "model's config in `configs/teachers`.\n"
-                '- **M parameters** are 10^6 parameters with a head for the '
-                '51 classes of HMDB51; the next column has a head for 400 '
-                'classes.\n'
-                "- **at the paper's clip**: GMACs at the clip size to which "
-                "the paper's figure belongs, if it is another one.\n\n"
-                f'{text}\n'
-            )
+        write_text(
+            args.out,
+            '# Complexity of the models\n\n'
+            'Compare the cost of all models (Table 8 of the paper). The '
+            'table is the output of\n\n'
+            '    python tools/analysis/complexity.py --out '
+            'docs/complexity.md\n\n'
+            '- **GMACs** are 10^9 multiply-adds of one forward pass on '
+            'one clip, counted by MMEngine. The clip is that of the '
+            "model's config in `configs/teachers`.\n"
+            '- **M parameters** are 10^6 parameters with a head for the '
+            '51 classes of HMDB51; the next column has a head for 400 '
+            'classes.\n'
+            "- **at the paper's clip**: GMACs at the clip size to which "
+            "the paper's figure belongs, if it is another one.\n\n"
+            f'{text}\n',
+        )
 
 
 if __name__ == '__main__':

@@ -23,6 +23,8 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
+from dtkd_mmaction.files import save_figure
+
 plt.style.use('seaborn-v0_8-colorblind')
 
 # Where MMEngine's LocalVisBackend writes, below a work dir.
@@ -358,7 +360,7 @@ def main() -> None:
     runs = distinct_names(runs, args.work_dirs)
     for run in runs:
         print(summary(run))
-    draw(runs, args.smooth).savefig(args.out, dpi=110)
+    save_figure(draw(runs, args.smooth), args.out, dpi=110)
     print(f'{args.out}: {len(panels_of(runs))} panels')
 
 

@@ -43,6 +43,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.colors import ListedColormap  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
+from dtkd_mmaction.files import save_figure
+
 # Mask -> row and colour; red and green are never opposites.
 MASK_ROWS = dict(
     M_res=('M_res', '#0072B2'),
@@ -304,9 +306,8 @@ def main() -> None:
         f'{name}\nzeta {options["zeta"]}, rho {options["rho"]}, quantiles of '
         f'each {options["quantile_scope"]}'
     )
-    draw(picture, title, args.checkpoint is not None).savefig(
-        args.out, dpi=120
-    )
+    figure = draw(picture, title, args.checkpoint is not None)
+    save_figure(figure, args.out, dpi=120)
     fractions = ', '.join(
         f'{name} {picture.masks[name].mean():.1%}' for name in MASK_ROWS
     )

@@ -15,7 +15,7 @@ import os
 import os.path as osp
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from glob import glob
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -32,6 +32,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 import dtkd_mmaction
+from dtkd_mmaction.files import read_json, write_text
 from dtkd_mmaction.recognizers.feature_tap import FeatureTap
 from dtkd_mmaction.recognizers.model_spec import (
     forget_pretraining,
@@ -638,6 +639,9 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+CASE_KEYS = {part.name for part in fields(Case)} - {'model'}
+
+
 def write(args: argparse.Namespace, cases: List[Case]) -> None:
     """Writes the requested files with the results so far."""
     tried = [case for case in cases if case.seconds or case.reasons]
@@ -646,21 +650,27 @@ def write(args: argparse.Namespace, cases: List[Case]) -> None:
             {k: v for k, v in asdict(case).items() if k != 'model'}
             for case in tried
         ]
-        with open(args.json, 'w') as file:
-            lines = ',\n'.join(json.dumps(result) for result in results)
-            file.write(f'[\n{lines}\n]\n')
+        lines = ',\n'.join(json.dumps(result) for result in results)
+        write_text(args.json, f'[\n{lines}\n]\n')
     if args.out:
         untried = [case.name for case in cases if case not in tried]
-        with open(args.out, 'w') as file:
-            file.write(markdown(tried, args.role, untried))
+        write_text(args.out, markdown(tried, args.role, untried))
 
 
 def recall(path: Optional[str], cases: List[Case]) -> None:
     """Reads results of an earlier sweep from its JSON file."""
     if path is None or not osp.isfile(path):
         return
-    with open(path) as file:
-        earlier = {result['name']: result for result in json.load(file)}
+    earlier = {}
+    for result in read_json(path, list):
+        # A file of somebody else, or of an older version.
+        if not isinstance(result, dict) or result.keys() != CASE_KEYS:
+            raise SystemExit(
+                f'--json: {path} holds {result!r:.80}, which is no result of '
+                f'this tool: it needs the keys {sorted(CASE_KEYS)}. Name '
+                'another file.'
+            )
+        earlier[result['name']] = result
     for case in cases:
         for name, value in earlier.get(case.name, {}).items():
             setattr(case, name, value)

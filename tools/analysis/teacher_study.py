@@ -10,7 +10,6 @@ largest where both are high.
 """
 
 import argparse
-import json
 import math
 import os
 import os.path as osp
@@ -47,6 +46,8 @@ from dtkd_mmaction.recognizers.data_samples import labels_of
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+
+from dtkd_mmaction.files import save_figure, write_json
 
 Z_95 = 1.959964
 INTERVAL = (
@@ -629,24 +630,23 @@ def main() -> None:
         show(name, result, console)
     compared = COMPARED[len(runs[1]) > 1]
     console.print(compared)
-    draw(results).savefig(args.out, dpi=120)
+    save_figure(draw(results), args.out, dpi=120)
     console.print(f'Picture: {args.out}')
     if args.json:
-        with open(args.json, 'w') as f:
-            json.dump(
-                dict(
-                    config=args.config,
-                    students=runs[0],
-                    baselines=runs[1],
-                    clips=len(answers.labels),
-                    interval=INTERVAL,
-                    compared=compared,
-                    measures=options,
-                    teachers=results,
-                ),
-                f,
-                indent=1,
-            )
+        write_json(
+            args.json,
+            dict(
+                config=args.config,
+                students=runs[0],
+                baselines=runs[1],
+                clips=len(answers.labels),
+                interval=INTERVAL,
+                compared=compared,
+                measures=options,
+                teachers=results,
+            ),
+            indent=1,
+        )
         console.print(f'Numbers: {args.json}')
 
 

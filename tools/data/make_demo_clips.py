@@ -25,16 +25,24 @@ Example::
 """
 
 import argparse
-import json
 import math
 import os
 import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Tuple, Union
 
 import cv2
 import numpy as np
+
+from dtkd_mmaction.files import (
+    atomic_file,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 # Two directions of each of the motions MOTIONS, in that order. Rows grow
 # downwards, so "down" is the positive direction and a growing angle turns
@@ -270,7 +278,9 @@ def _write_pyav(path: Path, frames: np.ndarray, fps: int, codec: str) -> None:
         options.update(crf='18', preset='veryfast')
     else:
         options.update(qmin='2', qmax='3')
-    with av.open(str(path), 'w') as container:
+    with atomic_file(path) as file, av.open(
+        file, 'w', format='mp4'
+    ) as container:
         stream = container.add_stream(codec, rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = 'yuv420p'
@@ -282,17 +292,20 @@ def _write_pyav(path: Path, frames: np.ndarray, fps: int, codec: str) -> None:
 
 def _write_opencv(path: Path, frames: np.ndarray, fps: int) -> None:
     height, width = frames.shape[1:3]
-    writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter_fourcc(*'mp4v'), fps, (width, height)
-    )
-    if not writer.isOpened():
-        raise RuntimeError(
-            f'OpenCV cannot write {path}: it has no MPEG-4 encoder. '
-            'Install PyAV (pip install av), which is used when present.'
+    with tempfile.TemporaryDirectory() as folder:  # OpenCV needs a path
+        made = Path(folder, 'clip.mp4')
+        writer = cv2.VideoWriter(
+            str(made), cv2.VideoWriter_fourcc(*'mp4v'), fps, (width, height)
         )
-    for image in frames:
-        writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    writer.release()
+        if not writer.isOpened():
+            raise RuntimeError(
+                f'OpenCV cannot write {path}: it has no MPEG-4 encoder. '
+                'Install PyAV (pip install av), which is used when present.'
+            )
+        for image in frames:
+            writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        writer.release()
+        write_bytes(path, made.read_bytes())
 
 
 def list_clips(
@@ -391,7 +404,7 @@ def make_clips(
             split, label, _, name = clip
             lists[split].append(f'{name} {label}\n')
     for split, lines in lists.items():
-        annotation_file(out, split).write_text(''.join(lines))
+        write_text(annotation_file(out, split), ''.join(lines))
     _write_manifest(out, wanted, complete=True)
     return out
 
@@ -402,14 +415,12 @@ def annotation_file(out: Union[str, Path], split: str) -> Path:
 
 
 def _write_manifest(out: Path, wanted: Dict, complete: bool) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(dict(wanted, complete=complete), indent=2)
-    (out / MANIFEST).write_text(text + '\n')
+    write_json(out / MANIFEST, dict(wanted, complete=complete))
 
 
 def _read_manifest(out: Path) -> Dict:
     try:
-        return json.loads((out / MANIFEST).read_text())
+        return read_json(out / MANIFEST)
     except (FileNotFoundError, ValueError):
         return {}
 

@@ -23,7 +23,6 @@ Example::
 """
 
 import argparse
-import json
 import os
 import os.path as osp
 import sys
@@ -47,6 +46,7 @@ from clip_workers import (
 from rich.progress import track
 
 OPTIONS_FILE = 'reencode_clips.json'
+PART = '.part'  # ending of a clip that is not checked yet
 ALIVE_EVERY = 20  # frames
 
 
@@ -183,7 +183,7 @@ def _add_stream(
 
 
 def reencode_checked(job: Job, alive: Alive = lambda: None) -> Result:
-    """Re-encodes a clip and checks the file before renaming it.
+    """Re-encodes a clip into ``<target>.part`` and checks it.
 
     Args:
         job (Job): The clip.
@@ -196,15 +196,16 @@ def reencode_checked(job: Job, alive: Alive = lambda: None) -> Result:
         RuntimeError: If the new file is wrong.
     """
     os.makedirs(osp.dirname(job.target), exist_ok=True)
-    part = job.target + '.part'
+    part = job.target + PART
+    is_right = False
     try:
         count, announced = reencode(job.source, part, job.encoding, alive)
         found = check_clip(part, alive)
         if found['status'] != 'ok' or found['frames'] != count:
             raise RuntimeError(f'of {count} frames came {found}')
-        os.replace(part, job.target)
+        is_right = True
     finally:
-        if osp.exists(part):
+        if not is_right and osp.exists(part):
             os.remove(part)
     remark = ''
     if announced not in (0, count):
@@ -223,12 +224,13 @@ def prepare_folder(out: str, encoding: Encoding) -> None:
         FileExistsError: If it contains other files, or clips with another
             encoding.
     """
+    from dtkd_mmaction.files import read_json, write_json
+
     options = osp.join(out, OPTIONS_FILE)
     if osp.exists(options):
         try:
             check_is_file(options)
-            with open(options, encoding='utf-8') as file:
-                found = json.load(file)
+            found = read_json(options)
         except ValueError as error:
             raise FileExistsError(
                 f'--out: {options} cannot be read ({error}). Name another '
@@ -247,8 +249,7 @@ def prepare_folder(out: str, encoding: Encoding) -> None:
             f'has no {OPTIONS_FILE}). Name an empty or a new folder.'
         )
     os.makedirs(out, exist_ok=True)
-    with open(options, 'w', encoding='utf-8') as file:
-        json.dump(encoding._asdict(), file)
+    write_json(options, encoding._asdict())
 
 
 def new_names(clips: List[Tuple[str, str]]) -> Dict[str, str]:
@@ -321,6 +322,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Re-encodes clips, writes the new list, and reports failures."""
+    # Not above: it takes seconds, in every process that encodes.
+    from dtkd_mmaction.files import put_in_place, write_text
+
     args = parse_args()
     if 'libx264' not in av.codecs_available:
         sys.exit(
@@ -345,14 +349,18 @@ def main() -> None:
     done = run_on_clips(reencode_checked, todo, args.workers, args.timeout)
     for job, result in track(done, 'Re-encoding clips', len(todo)):
         failed += result['status'] != 'ok'
+        if result['status'] == 'ok':
+            put_in_place(job.target + PART, job.target)
         if result['detail']:
             print(f'{result["status"]}: {job.source}: {result["detail"]}')
     seconds = time.monotonic() - start
     new_list = osp.join(args.out, osp.basename(args.list))
-    with open(new_list, 'w', encoding='utf-8') as file:
-        for name, labels in clips:
-            if osp.exists(osp.join(args.out, names[name])):
-                file.write(f'{names[name]}{args.delimiter}{labels}\n')
+    lines = [
+        f'{names[name]}{args.delimiter}{labels}\n'
+        for name, labels in clips
+        if osp.exists(osp.join(args.out, names[name]))
+    ]
+    write_text(new_list, ''.join(lines))
     print(
         f'{len(todo) - failed} clips re-encoded in {seconds:.1f} s '
         f'({len(todo) / seconds:.1f} clips/s), {len(jobs) - len(todo)} were '

@@ -6,6 +6,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
+from dtkd_mmaction.files import save_figure
+
 from .predictions import STUDENTS, Predictions
 from .summary import SeedResult
 from .trainings import RUNS
@@ -81,7 +83,7 @@ def draw_picture(
     _draw_classes(panels[1], first, classes)
     if several:
         _draw_seeds(panels[2], results)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)
     plt.close(figure)
 
 

@@ -1,7 +1,6 @@
 """Trains runs, several at a time and teachers before students."""
 
 import ctypes
-import fcntl
 import os
 import os.path as osp
 import signal
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from typing import Callable, Dict, List, NamedTuple, Optional, Set
 
 from dtkd_mmaction.engine.resumable_train_loop import INTERRUPTED_EXIT_CODE
+from dtkd_mmaction.file_lock import FolderLock
+from dtkd_mmaction.files import write_text
 
 from .plan import Run
 from .records import (
@@ -26,6 +27,7 @@ from .records import (
 from .stages import TRAIN, stage_command
 
 POLL_SECONDS = 0.2
+LOCK = 'lock'  # of a run's folder
 
 
 class Launcher(NamedTuple):
@@ -108,7 +110,7 @@ class Training:
     run: Run
     process: subprocess.Popen
     begun: float
-    lock: int
+    lock: FolderLock
     slot: int
 
 
@@ -203,14 +205,14 @@ def begin(
     except ConflictError as error:
         outcome[run.name] = 'failed'
         print_line(f'{run.name}: {error}')
-        os.close(lock)
+        lock.release()
         return None
     if state is State.DONE:
         outcome[run.name] = 'done'
-        os.close(lock)
+        lock.release()
         return None
     config = osp.join(run.work_dir, 'config.py')
-    run.config.dump(config)
+    write_text(config, run.config.pretty_text)
     command = launcher.command(run, config, state is State.RESUMABLE)
     note_launch(run, command)
     log = osp.join(run.work_dir, 'train.log')
@@ -225,9 +227,6 @@ def begin(
             env=launcher.environment(slot),
             start_new_session=True,  # Ctrl-C is forwarded instead
             preexec_fn=stop_with_parent,
-            # The lock is released when both this process and the training have
-            # ended.
-            pass_fds=[lock],
         )
     return Training(run, process, time.time(), lock, slot)
 
@@ -256,19 +255,23 @@ def end(
     else:
         outcome = 'failed'
         print_line(f'{run.name}: failed with exit code {code}, see {log}')
-    os.close(training.lock)
+    training.lock.release()
     return outcome
 
 
-def take_lock(run: Run) -> Optional[int]:
-    """Returns an open file that locks a run, or None if it is locked."""
-    os.makedirs(run.work_dir, exist_ok=True)
-    lock = os.open(osp.join(run.work_dir, 'lock'), os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
+def take_lock(run: Run) -> Optional[FolderLock]:
+    """Locks a run; returns None if another process has it.
+
+    Its training has a lock of its own (``AtomicCheckpointHook``), which may
+    outlive the process that launched it.
+    """
+    lock, training = FolderLock(run.work_dir, LOCK), FolderLock(run.work_dir)
+    if not lock.take():
         return None
+    if not training.take():
+        lock.release()
+        return None
+    training.release()
     return lock
 
 
@@ -289,7 +292,7 @@ def move_aside(run: Run) -> str:
         number += 1
     aside = f'{run.work_dir}.replaced{number}'
     os.rename(run.work_dir, aside)
-    os.close(lock)
+    lock.release()
     return aside
 
 

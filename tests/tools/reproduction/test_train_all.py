@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import contextmanager
 
 import pytest
 from reproduction import (
@@ -24,6 +25,8 @@ from reproduction.launching import move_aside, take_lock
 from reproduction.records import note_result
 from tiny_distillation import ROOT
 from tiny_tables import planner, tiny_table, write_tables
+
+from dtkd_mmaction.file_lock import FolderLock
 
 
 def planned(folder, seeds=(0, 1), **options):
@@ -158,28 +161,49 @@ def test_killed_and_run_again(tmp_path, how):
     assert codes == [75 if how is signal.SIGTERM else None, 0]
 
 
-def test_run_of_another_process_is_left_to_it(tmp_path):
+@contextmanager
+def another_process_has(folder, name):
+    """A forked process holds a lock of a folder."""
+    taken, done = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(done[1])
+        FolderLock(folder, name).take()
+        os.write(taken[1], b'x')
+        os.read(done[0], 1)
+        os._exit(0)
+    os.read(taken[0], 1)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        for end in (*taken, *done):
+            os.close(end)
+
+
+@pytest.mark.parametrize('name', ['lock', 'run.lock'])
+def test_run_of_another_process_is_left_to_it(tmp_path, name):
+    """Of another launcher, or of a training that outlives its launcher."""
     write_tables(tmp_path)
     (run, *_) = planned(tmp_path)
-    lock = take_lock(run)
-    assert take_lock(run) is None
-    os.close(lock)
-    os.close(take_lock(run))
+    with another_process_has(run.work_dir, name):
+        assert take_lock(run) is None
+    take_lock(run).release()
 
 
 def test_waiting_for_another_process_can_be_stopped(tmp_path):
     """It says what it waits for; nothing is begun, so nothing failed."""
     write_tables(tmp_path)
     (run, *_) = planned(tmp_path)
-    lock = take_lock(run)
 
     def stop_waiting(line):
         said.append(line)
         os.kill(os.getpid(), signal.SIGTERM)
 
     said = []
-    outcome = train_all([run], Launcher(str(tmp_path)), stop_waiting)
-    os.close(lock)
+    with another_process_has(run.work_dir, 'lock'):
+        outcome = train_all([run], Launcher(str(tmp_path)), stop_waiting)
     assert outcome == {run.name: 'interrupted'}
     assert said == [f'{run.name}: another process trains it; waiting']
 
@@ -187,10 +211,9 @@ def test_waiting_for_another_process_can_be_stopped(tmp_path):
 def test_what_is_being_trained_is_not_moved_aside(tmp_path):
     write_tables(tmp_path)
     (run, *_) = planned(tmp_path)
-    lock = take_lock(run)
-    with pytest.raises(SystemExit, match='another process trains in'):
-        move_aside(run)
-    os.close(lock)
+    with another_process_has(run.work_dir, 'lock'):
+        with pytest.raises(SystemExit, match='another process trains in'):
+            move_aside(run)
     assert os.path.isdir(run.work_dir)
 
 

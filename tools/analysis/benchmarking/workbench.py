@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dtkd_mmaction.datasets import KeyedViewDataset
 from dtkd_mmaction.distillers import DualTeacherDistiller
 from dtkd_mmaction.distillers.shared_clip import SharedClipPreprocessor
+from dtkd_mmaction.files import atomic_file, write_text
 from dtkd_mmaction.recognizers.clip_view import model_inputs
 from dtkd_mmaction.recognizers.tapped_recognizer import build_tapped
 from dtkd_mmaction.teachers.frozen_teacher import FrozenTeacher
@@ -98,7 +99,8 @@ class Workbench:
         clips = self.clips_of_a_batch()[:2].cpu()
         make_realistic(recognizer, model_inputs(recognizer, view, clips))
         path = str(self.folder / f'{name.replace(" ", "_")}.pth')
-        torch.save(dict(state_dict=recognizer.state_dict()), path)
+        with atomic_file(path) as file:
+            torch.save(dict(state_dict=recognizer.state_dict()), file)
         spec['checkpoint'] = path
         self.specs[name] = spec
 
@@ -227,7 +229,7 @@ def write_clips(folder: Path, count: int, num_classes: int) -> None:
             writer.write(np.roll(still, 2 * frame, axis=1))
         writer.release()
         lines.append(f'{index}.mp4 {index % num_classes}')
-    (folder / 'clips.txt').write_text('\n'.join(lines))
+    write_text(folder / 'clips.txt', '\n'.join(lines))
 
 
 def training_pipeline(frames: int, size: int) -> List[dict]:

@@ -125,7 +125,7 @@ def without_head(name: str) -> Callable[[str], None]:
 
     def spoil(folder: str) -> None:
         path = osp.join(folder, name)
-        state = torch.load(path)['state_dict']
+        state = torch.load(path, weights_only=True)['state_dict']
         kept = {k: v for k, v in state.items() if 'fc' not in k}
         torch.save(dict(state_dict=kept), path)
 
@@ -292,7 +292,8 @@ def finish_workplace(workplace: str) -> None:
         outcome = subject.start(name)
         if outcome.codes != [0]:
             raise RuntimeError(outcome.log)
-    state = torch.load(osp.join(workplace, 'vit.pth'))['state_dict']
+    path = osp.join(workplace, 'vit.pth')
+    state = torch.load(path, weights_only=True)['state_dict']
     for value in state.values():
         value += 1
     torch.save(dict(state_dict=state), osp.join(workplace, 'other.pth'))

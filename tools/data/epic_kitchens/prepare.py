@@ -10,8 +10,8 @@ Example::
 """
 
 import csv
+import io
 import re
-import shutil
 import sys
 from pathlib import Path, PurePosixPath
 from typing import Dict, List, Optional, Sequence
@@ -30,8 +30,10 @@ from preparation import (  # noqa: E402
     read_csv,
     read_lines,
     run,
-    write_text,
+    write_lines,
 )
+
+from dtkd_mmaction.files import write_bytes, write_text  # noqa: E402
 
 SEGMENTS = dict(train=67_217, validation=9_668)
 VIDEOS = 633  # 495 for training, 138 for validation
@@ -107,14 +109,13 @@ def video_of(row: Dict[str, str]) -> str:
 
 def write_rows(path: Path, official: Path, rows: List[dict]) -> None:
     """Writes a CSV file with a part of the official rows."""
-    temporary = path.with_name(path.name + '.tmp')
     with open(official, newline='', encoding='utf-8-sig') as file:
         columns = next(csv.reader(file))
-    with open(temporary, 'w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
+    text = io.StringIO(newline='')
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
@@ -178,13 +179,13 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         path = results / f'EPIC_100_{part}.csv'
         original = originals / path.name
         if len(kept[part]) == len(rows[part]):
-            shutil.copyfile(original, path)
+            write_bytes(path, original.read_bytes())
         else:
             write_rows(path, original, kept[part])
         print(f'{path}: {len(kept[part]):,} segments')
     # check_clips.py reads lists with labels; videos have none.
     video_list = ClipList(args.out / 'videos.txt', videos, [], 0)
-    write_text(
+    write_lines(
         video_list.path, [f'{index[name]} 0' for name in names if usable[name]]
     )
     check_decoding(args, [video_list])

@@ -12,7 +12,7 @@ from .command import check_decoding, finish, parse_args, run
 from .download import download_files
 from .errors import PreparationError
 from .files import class_folder_route, is_video, without_spaces
-from .report import ClipList, Report, index_clips, write_text
+from .report import ClipList, Report, index_clips, write_lines
 from .sources import Sources
 
 __all__ = [
@@ -37,5 +37,5 @@ __all__ = [
     'run',
     'without_spaces',
     'wrapped_part',
-    'write_text',
+    'write_lines',
 ]

@@ -12,9 +12,7 @@ below the output folder only, and their unpacked size is limited
 import errno
 import gzip
 import io
-import json
 import lzma
-import os
 import shutil
 import stat
 import struct
@@ -42,6 +40,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+from dtkd_mmaction.files import atomic_file, read_json, write_json
 
 from .errors import PreparationError
 from .files import Route, is_junk, is_video, place_below
@@ -295,26 +295,22 @@ class _Job:
     def _write(
         self, name: str, target: Path, size: int, source: BinaryIO
     ) -> None:
-        temporary = self.folder / 'file'
         try:
-            with open(temporary, 'wb') as file:
+            with atomic_file(target, size) as file:
                 shutil.copyfileobj(source, file, 1 << 20)
+                if file.tell() != size:
+                    raise EOFError(
+                        f'{target.name} has {file.tell()} bytes of {size}'
+                    )
+                with open(self.journal, 'a', encoding='utf-8') as journal:
+                    journal.write(f'{name}\n')
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            free = shutil.disk_usage(self.folder).free
             raise PreparationError(
-                f'{target}, {size:,} bytes: the disk of --out is full '
-                f'({free:,} bytes are free). Make room, or name another --out '
-                'folder; the same command continues from here.'
+                f'{error}: the disk of --out is full. Make room, or name '
+                'another --out folder; the same command continues from here.'
             ) from error
-        found = temporary.stat().st_size
-        if found != size:
-            raise EOFError(f'{target.name} has {found} bytes of {size}')
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.journal, 'a', encoding='utf-8') as journal:
-            journal.write(f'{name}\n')
-        os.replace(temporary, target)
 
 
 def is_link(member: zipfile.ZipInfo) -> bool:
@@ -433,18 +429,15 @@ def _remember(
     archive: Archive, out: Path, memory: str, files: Set[str]
 ) -> None:
     marker = _marker(archive, out)
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    temporary = marker.with_suffix('.part')
     stamp = _stamp(archive, memory)
-    temporary.write_text(json.dumps(dict(stamp, files=sorted(files))))
-    os.replace(temporary, marker)
+    write_json(marker, dict(stamp, files=sorted(files)), indent=None)
 
 
 def _done(archive: Archive, out: Path, memory: str) -> bool:
     """Returns whether an earlier run unpacked it and nothing has changed."""
     marker = _marker(archive, out)
     try:
-        recorded = json.loads(marker.read_text('utf-8'))
+        recorded = read_json(marker, keys=('files',))
         files = recorded.pop('files')
         return recorded == _stamp(archive, memory) and all(
             (out / name).is_file() for name in files

@@ -8,7 +8,7 @@ from typing import Callable, List, Optional, Sequence
 
 from .errors import PreparationError
 from .limits import ALWAYS_ALLOWED, LARGEST_RATIO
-from .report import ClipList, Report, index_clips, write_text
+from .report import ClipList, Report, index_clips, write_lines
 
 CHECK_CLIPS = Path(__file__).resolve().parents[1] / 'check_clips.py'
 
@@ -112,7 +112,7 @@ def finish(
     lines = [report.lines(part, indices[part.folder]) for part in clip_lists]
     report.verdict(args.allow_partial)
     for part, rows in zip(clip_lists, lines):
-        write_text(part.path, rows)
+        write_lines(part.path, rows)
         print(f'{part.path}: {len(rows):,} clips')
     check_decoding(args, clip_lists)
 

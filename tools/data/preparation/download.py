@@ -1,7 +1,6 @@
 """Downloads files over HTTP, and continues stopped downloads."""
 
 import http.client
-import os
 import shutil
 import urllib.error
 import urllib.request
@@ -15,6 +14,8 @@ from rich.progress import (
     TextColumn,
     TransferSpeedColumn,
 )
+
+from dtkd_mmaction.files import put_in_place
 
 from .errors import PreparationError
 
@@ -67,7 +68,7 @@ def _download(url: str, path: Path, progress: Progress) -> None:
             raise
         # No bytes remain: the part is complete, or belongs to another file.
         if error.headers.get('Content-Range') == f'bytes */{have}':
-            os.replace(part, path)
+            put_in_place(part, path)
             return
         part.unlink()
         return _download(url, path, progress)
@@ -88,4 +89,4 @@ def _download(url: str, path: Path, progress: Progress) -> None:
         raise OSError(
             f'the connection ended after {size:,} of {total:,} bytes'
         )
-    os.replace(part, path)
+    put_in_place(part, path)

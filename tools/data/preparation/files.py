@@ -2,9 +2,10 @@
 
 import filecmp
 import os
-import shutil
 from pathlib import Path, PurePosixPath
 from typing import Callable, Dict, Iterable, List, Optional
+
+from dtkd_mmaction.files import write_bytes
 
 from .errors import PreparationError
 
@@ -145,9 +146,7 @@ def link_files(
                     f'{other} and {source} differ, and both could be '
                     f'{name}. Take the wrong one away.'
                 )
-            temporary = target.with_name(target.name + '.tmp')
-            shutil.copyfile(source, temporary)
-            os.replace(temporary, target)
+            write_bytes(target, source.read_bytes())  # annotations are small
         elif replace or not (target.is_file() and target.stat().st_size):
             if target.is_symlink() or target.exists():
                 target.unlink()

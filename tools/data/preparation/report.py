@@ -8,6 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from dtkd_mmaction.files import write_text
+
 from .errors import PreparationError
 from .files import is_video
 
@@ -153,7 +155,7 @@ class Report:
             path.unlink() if path.exists() else None
             return
         rows = [f'{clip} {why}' for clip, why in sorted(self.unusable.items())]
-        write_text(path, rows)
+        write_lines(path, rows)
         self._console.print(
             f'{len(rows):,} clips are missing or empty and left out of the '
             f'lists. All are named in {path}; the first:',
@@ -178,9 +180,6 @@ def index_clips(folder: Path) -> Dict[str, str]:
     return index
 
 
-def write_text(path: Path, lines: Sequence[str]) -> None:
-    """Writes a file atomically."""
-    temporary = path.with_name(path.name + '.tmp')
-    text = ''.join(f'{line}\n' for line in lines)
-    temporary.write_text(text, encoding='utf-8')
-    os.replace(temporary, path)
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """Writes the lines of a file atomically."""
+    write_text(path, ''.join(f'{line}\n' for line in lines))
