@@ -19,7 +19,7 @@ import argparse
 import os.path as osp
 import warnings
 from glob import escape, glob
-from typing import List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from mmengine.config import Config
 
@@ -47,12 +47,7 @@ FUSION_TEXT = """\
 _base_ = {base!r}
 
 model = dict(
-    {key}=dict({options}),
-{others})
-"""
-WITHOUT_OTHERS = """\
-    loss_sd=None,
-    loss_rkd=None,
+{arguments})
 """
 FROM_PAIR = '    {argument}={{{{_base_.model.{key}}}}},\n'
 ASSISTANT = """\
@@ -104,7 +99,15 @@ def compose(pair: str, method: str, portable: bool = False) -> str:
         )
     model = Config.fromfile(pair).get('model') or {}
     if method in config_names(FUSIONS):
-        return compose_fusion(pair, model, method, portable)
+        base = osp.abspath(pair)
+        try:
+            changes = fusion_changes(model, method)
+        except ValueError as error:
+            raise ValueError(f'{pair}: {error}') from error
+        return FUSION_TEXT.format(
+            base=portable_name(base) if portable else base,
+            arguments=''.join(f'    {k}={v!r},\n' for k, v in changes.items()),
+        )
     if model.get('type') != 'DualTeacherDistiller':
         raise ValueError(
             f'{pair}: model.type is {model.get("type")!r}. Expected a config '
@@ -136,22 +139,20 @@ def compose(pair: str, method: str, portable: bool = False) -> str:
     )
 
 
-def compose_fusion(pair: str, model: dict, method: str, portable: bool) -> str:
-    """Returns the text of the config of a loss over several teachers.
+def fusion_changes(model: dict, method: str) -> Dict[str, Any]:
+    """Returns what a loss over several teachers changes in a model.
 
     Args:
-        pair (str): File of the config with the teachers.
-        model (dict): Its model.
+        model (dict): A distiller with several teachers.
         method (str): Name of a config in ``configs/_base_/fusion``.
-        portable (bool): As for :func:`compose`.
 
     Raises:
-        ValueError: If the config has no such loss.
+        ValueError: If the model has no such loss.
     """
     kind = model.get('type')
     if kind not in FUSION_KEYS:
         raise ValueError(
-            f'{pair}: model.type is {kind!r}. Expected a config of one of '
+            f'model.type is {kind!r}. Expected a config of one of '
             f'{list(FUSION_KEYS)} for a method over several teachers.'
         )
     key = FUSION_KEYS[kind]
@@ -159,13 +160,10 @@ def compose_fusion(pair: str, model: dict, method: str, portable: bool) -> str:
     options = dict(Config.fromfile(path).fusion_loss)
     if model.get(key):  # its options are those of another loss
         options = dict(_delete_=True, **options)
-    base = osp.abspath(pair)
-    return FUSION_TEXT.format(
-        base=portable_name(base) if portable else base,
-        key=key,
-        options=', '.join(f'{k}={v!r}' for k, v in options.items()),
-        others=WITHOUT_OTHERS if key == 'loss_sr' else '',
-    )
+    changes: Dict[str, Any] = {key: options}
+    if key == 'loss_sr':
+        changes.update(loss_sd=None, loss_rkd=None)
+    return changes
 
 
 def from_pair(key: str, argument: Optional[str] = None) -> str:

@@ -1,5 +1,6 @@
 """Reads the declarations of tables and plans their runs."""
 
+import copy
 import functools
 import hashlib
 import json
@@ -19,7 +20,7 @@ from typing import (
 )
 
 import yaml
-from compose_config import compose
+from compose_config import FUSIONS, compose, config_names, fusion_changes
 from mmengine.config import Config
 
 from .needed_files import how_to_fetch, how_to_prepare
@@ -243,6 +244,7 @@ class Planner:
                 )
         self.teacher_cache = teacher_cache and osp.abspath(teacher_cache)
         self._runs: Dict[Any, Run] = {}
+        self._configs: Dict[str, Config] = {}
         self._stage_one: Optional[Dict[str, str]] = None
 
     def runs(self, row: Row, seeds: Iterable[int]) -> List[Run]:
@@ -338,13 +340,20 @@ class Planner:
         return self._runs['cache', stem]
 
     def _config(self, path: str, method: str = '') -> Config:
-        if not method:
-            return self._portable(Config.fromfile(path))
+        """Reads a config, once for all its rows, and applies a method."""
         try:
-            text = compose(path, method)
+            if method and method not in config_names(FUSIONS):
+                text = compose(path, method)
+                return self._portable(Config.fromstring(text, '.py'))
+            if path not in self._configs:
+                self._configs[path] = self._portable(Config.fromfile(path))
+            config = copy.deepcopy(self._configs[path])
+            if method:
+                changes = fusion_changes(config.model, method)
+                config.merge_from_dict(dict(model=changes))
         except ValueError as error:
-            raise SystemExit(str(error)) from error
-        return self._portable(Config.fromstring(text, '.py'))
+            raise SystemExit(f'{path}: {error}') from error
+        return config
 
     def _portable(self, config: Config) -> Config:
         """The config with ``work_dirs`` where it names the project's own."""
