@@ -435,3 +435,71 @@ def test_random_generators_are_left_alone(folder):
     before = torch.get_rng_state()
     problems(folder, {})
     assert torch.equal(before, torch.get_rng_state())
+
+
+def several_teachers(folder, **options):
+    """The base with its two teachers in a ``MultiTeacherDistiller``."""
+    config = Config(right_config(folder))
+    model = config.model
+    config.model = dict(
+        type='MultiTeacherDistiller',
+        student=model.student,
+        teachers=dict(vit=model.vit_teacher, cnn=model.cnn_teacher),
+        losses=dict(kd=dict(type='KDLoss', teacher='vit')),
+    )
+    config.merge_from_dict(options)
+    return check_config(config, strict=True)
+
+
+def test_several_teachers_are_right(folder):
+    for fusion in ('EBKDLoss', 'CAMKDLoss', 'AEKDLoss', 'UNICDropLoss'):
+        options = {'model.fusion_loss': dict(type=fusion, tau=2.0)}
+        assert several_teachers(folder, **options) == []
+    options['model.fusion_loss'] = dict(type='CAMKDLoss', feature_weight=1.0)
+    assert several_teachers(folder, **options) == []
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        (
+            {'model.losses.kd.teacher': 'vti'},
+            ["model.losses.kd.teacher='vti'", "Did you mean 'vit'?"],
+        ),
+        ({'model.teachers': {}}, ['model.teachers', 'one or more']),
+        (
+            {'model.teachers.student': dict(cfg='x.py', checkpoint=None)},
+            ['model.teachers.student', 'Choose another'],
+        ),
+        (
+            {'model.fusion_loss': dict(type='KDLoss')},
+            ['model.fusion_loss.type', 'one teacher'],
+        ),
+        (
+            {'model.fusion_loss': dict(type='AEKDLoss', nu=2.0)},
+            ['model.fusion_loss.nu=2.0', 'between 0 and 1'],
+        ),
+        (
+            {'model.fusion_loss': dict(type='EBKDLos')},
+            ['model.fusion_loss', 'EBKDLoss'],
+        ),
+        (
+            {'model.teachers.vit.view.frame': 4},
+            ['model.teachers.vit.view.frame', 'view.frames?'],
+        ),
+        ({'model.fusion_los': dict(tau=1.0)}, ['model.fusion_loss?']),
+    ],
+)
+def test_what_is_wrong_with_several_teachers(folder, options, words):
+    if options.get('model.teachers') == {}:
+        options = {'model.teachers': dict(_delete_=True)}
+    found = several_teachers(folder, **options)
+    text = '\n'.join(map(str, found))
+    assert found and all(word in text for word in words), text
+
+
+def test_other_losses_with_a_preset(folder):
+    """EBKD has no presets; that of the distiller is not passed on."""
+    options = {'model.preset': 'paper_literal'}
+    options['model.loss_sr'] = dict(type='EBKDLoss')
+    assert problems(folder, options) == []

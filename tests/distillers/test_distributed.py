@@ -8,20 +8,30 @@ import torch.distributed as torch_dist
 import torch.multiprocessing as mp
 from mmaction.registry import MODELS
 from mmengine.model import MMDistributedDataParallel
-from tiny_models import batch, tiny_distiller
+from tiny_models import batch, tiny_distiller, tiny_multi_teacher
 
 import dtkd_mmaction  # noqa: F401  (the spawned process registers it too)
 
 
-def gradients(gather, rank=None):
+def paper(gather):
+    return tiny_distiller(
+        loss_rkd=dict(loss_weight=25.0, angle_weight=2.0, gather=gather)
+    )
+
+
+def several_teachers():
+    """AEKD's weights are those of the whole batch; trust is counted."""
+    return tiny_multi_teacher(
+        fusion_loss=dict(type='AEKDLoss', loss_weight=2.0),
+        losses=dict(kd=dict(type='KDLoss', teacher='image')),
+    )
+
+
+def gradients(config, rank=None):
     """Losses and gradients of the student on 4 clips, or a rank's 2."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    distiller = MODELS.build(
-        tiny_distiller(
-            loss_rkd=dict(loss_weight=25.0, angle_weight=2.0, gather=gather)
-        )
-    )
+    distiller = MODELS.build(config)
     # BatchNorm aside: in eval mode it does not see the batch.
     distiller.eval()
     model = distiller
@@ -34,46 +44,70 @@ def gradients(gather, rank=None):
     losses = model(**data, mode='loss')
     total, _ = distiller.parse_losses(losses)
     total.backward()
-    return float(losses['loss_rkd']), {
+    values = {k: float(v.detach()) for k, v in losses.items() if v.ndim == 0}
+    return values, {
         name: p.grad
         for name, p in distiller.named_parameters()
         if p.grad is not None
     }
 
 
-def work(rank, port, gather, out):
+def work(rank, port, config, out):
     torch_dist.init_process_group(
         'gloo',
         init_method=f'tcp://127.0.0.1:{port}',
         rank=rank,
         world_size=2,
     )
-    torch.save(gradients(gather, rank), f'{out}/{rank}.pt')
+    torch.save(gradients(config, rank), f'{out}/{rank}.pt')
     torch_dist.destroy_process_group()
 
 
-def on_two_ranks(gather, folder):
+def on_two_ranks(config, folder):
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    mp.spawn(work, (port, gather, str(folder)), nprocs=2)
+    mp.spawn(work, (port, config, str(folder)), nprocs=2)
     return [torch.load(folder / f'{rank}.pt') for rank in (0, 1)]
+
+
+def all_equal(expected, found):
+    return all(
+        torch.allclose(found[name], value, atol=1e-5, rtol=1e-4)
+        for name, value in expected.items()
+    )
 
 
 @pytest.mark.parametrize('gather', [True, False])
 def test_joined_batch(tmp_path, gather):
-    loss, expected = gradients(gather=False)
-    (loss_0, grads_0), (loss_1, grads_1) = on_two_ranks(gather, tmp_path)
+    expected_losses, expected = gradients(paper(gather=False))
+    (losses_0, grads_0), (losses_1, grads_1) = on_two_ranks(
+        paper(gather), tmp_path
+    )
+    loss, loss_0, loss_1 = (
+        x['loss_rkd'] for x in (expected_losses, losses_0, losses_1)
+    )
     assert grads_0.keys() == grads_1.keys() == expected.keys()
     for name in expected:
         assert torch.equal(grads_0[name], grads_1[name]), name
-    same = all(
-        torch.allclose(grads_0[name], value, atol=1e-5, rtol=1e-4)
-        for name, value in expected.items()
-    )
     if gather:
         assert loss_0 == pytest.approx(loss, rel=1e-4) and loss_1 == loss_0
-        assert same
+        assert all_equal(expected, grads_0)
     else:  # the relations between the halves are missing
         assert loss_0 != pytest.approx(loss, rel=1e-2)
-        assert not same
+        assert not all_equal(expected, grads_0)
+
+
+def test_several_teachers(tmp_path):
+    losses, expected = gradients(several_teachers())
+    (losses_0, grads_0), (losses_1, _) = on_two_ranks(
+        several_teachers(), tmp_path
+    )
+    assert grads_0.keys() == expected.keys()
+    assert all_equal(expected, grads_0)
+    for name in ('vit', 'cnn', 'image'):
+        for monitor in (f'aekd/{name}', f'trust/{name}', 'gradient/fusion'):
+            assert losses_0[monitor] == losses_1[monitor]
+            assert losses_0[monitor] == pytest.approx(
+                losses[monitor], rel=1e-4
+            )

@@ -25,7 +25,6 @@ from old_cache import make_old
 from tiny_models import FRAMES, NUM_CLASSES, SIZE, tiny_mvit, tiny_x3d
 
 from dtkd_mmaction.datasets.clips_digest import clips_digest_v1
-from dtkd_mmaction.distillers.base import BaseDistiller
 from dtkd_mmaction.recognizers.model_spec import build_recognizer
 from dtkd_mmaction.teachers.teacher_cache import TeacherCache
 
@@ -345,35 +344,70 @@ def test_a_masked_cache_is_for_one_loss(folder, tmp_path):
     assert 'cannot be stored alone' in message
 
 
-@MODELS.register_module(force=True)
-class ThreeTeacherDistiller(BaseDistiller):
-    """Enough of a distiller to write a cache of three teachers."""
-
-    def __init__(self, vit_teacher, cnn_teacher, third_teacher, **kwargs):
-        teachers = dict(
-            vit_teacher=vit_teacher,
-            cnn_teacher=cnn_teacher,
-            third_teacher=third_teacher,
-        )
-        super().__init__(teachers=teachers, **kwargs)
-
-
-def test_two_teachers_of_a_cache_of_three(folder, student, tmp_path):
-    config = make_config(folder, folder)
-    third = dict(config.model.cnn_teacher, checkpoint=None)
+def three_teachers(root, work_dir, **options):
+    """The pair of this module and a random third, for one fused loss."""
+    config = make_config(root, work_dir)
+    vit, cnn = (config.model.pop(f'{n}_teacher') for n in ('vit', 'cnn'))
+    third = dict(cnn, checkpoint=str(root / 'third.pth'))
     config.model.update(
-        type='ThreeTeacherDistiller',
-        third_teacher=third,
-        losses=dict(kd=dict(type='KDLoss', teacher='third')),
+        type='MultiTeacherDistiller',
+        teachers=dict(vit=vit, cnn=cnn, third=third),
+        fusion_loss=dict(type='AEKDLoss'),
     )
-    out = folder / 'three'
-    make_cache(folder, out, '--maps', 'native', '--also', 'map', config=config)
-    live = losses_of(make_config(folder, folder / 'two_live'), live=True)
-    kept = losses_of(cached(folder, folder / 'two', out), live=False)
+    config.merge_from_dict(options)
+    return config
+
+
+@pytest.fixture(scope='module')
+def three(folder):
+    """A cache of three teachers."""
+    state = torch.load(folder / 'cnn.pth')['state_dict']
+    state = {k: v.flip(0) for k, v in state.items()}
+    torch.save(dict(state_dict=state), folder / 'third.pth')
+    make_cache(
+        folder,
+        folder / 'three',
+        *('--maps', 'native', '--also', 'map'),
+        config=three_teachers(folder, folder),
+    )
+    return folder / 'three'
+
+
+def assert_served(live, kept):
     assert kept.keys() == live.keys()
     for name, value in live.items():
         assert torch.allclose(kept[name], value, rtol=3e-3, atol=1e-4), name
-    train(cached(folder, tmp_path / 'run', out))
+
+
+def test_a_cache_of_three_serves_three(folder, student, three, tmp_path):
+    live = losses_of(three_teachers(folder, folder / '3_live'), live=True)
+    options = {
+        'model.teacher_cache': str(three),
+        'train_dataloader.dataset.views': 2,
+    }
+    config = three_teachers(folder, folder / '3_kept', **options)
+    assert_served(live, losses_of(config, live=False))
+    assert {'loss_fusion', 'aekd/third'} <= live.keys()
+    runner = train(three_teachers(folder, tmp_path, **options))
+    assert not runner.model._teachers  # none was built
+
+
+def test_two_teachers_of_a_cache_of_three(folder, student, three, tmp_path):
+    """Of both distillers, whatever they call them."""
+    live = losses_of(make_config(folder, folder / 'two_live'), live=True)
+    kept = losses_of(cached(folder, folder / 'two', three), live=False)
+    assert_served(live, kept)
+    train(cached(folder, tmp_path / 'run', three))
+    pair = three_teachers(folder, folder / 'pair_live')
+    third = pair.model.teachers.pop('third')
+    pair.model.teachers.pop('cnn')
+    pair.model.teachers.another = third
+    live = losses_of(pair, live=True)
+    pair.work_dir = str(folder / 'pair')
+    pair.model.teacher_cache = str(three)
+    pair.train_dataloader.dataset.views = 2
+    assert_served(live, losses_of(pair, live=False))
+    assert {'aekd/vit', 'aekd/another'} <= live.keys()
 
 
 def test_blending_is_refused(folder, cache, tmp_path):

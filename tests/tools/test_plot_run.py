@@ -43,6 +43,27 @@ def monitors(step):
     }
 
 
+def test_weights_of_every_loss_share_a_panel_and_a_style(tmp_path):
+    """Two runs with different losses over the same teachers."""
+    for name, prefix in (('one', 'ebkd'), ('two', 'datw')):
+        weights = {f'{prefix}/cnn': 0.6, f'{prefix}/vit': 0.4}
+        write_log(
+            tmp_path / name, '1', [trained(s, **weights) for s in (1, 2)]
+        )
+    runs = [tool.read_run(f'{tmp_path}/{name}') for name in ('one', 'two')]
+    (panel,) = [p for p in tool.panels_of(runs) if p.title == 'teacher weight']
+    assert set(panel.keys) == {'ebkd/cnn', 'ebkd/vit', 'datw/cnn', 'datw/vit'}
+    (axis,) = [a for a in tool.draw(runs).axes if a.get_title() == panel.title]
+    styles = {}
+    for line in axis.get_lines():
+        styles.setdefault(line.get_label(), set()).add(line.get_linestyle())
+    assert {name: len(found) for name, found in styles.items()} == {
+        'cnn': 1,
+        'vit': 1,
+    }
+    assert styles['cnn'] != styles['vit']
+
+
 class TestReading:
     def test_steps_and_validations(self, tmp_path):
         log = [trained(2), trained(4), validated(1, 0.5), trained(6)]

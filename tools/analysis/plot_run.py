@@ -31,9 +31,17 @@ plt.style.use('seaborn-v0_8-colorblind')
 LOGS = ('*/vis_data/scalars.json', '*/vis_data/*.json')
 # Panel -> prefixes of the names of its scalars, in this order.
 GROUPS = {
-    'teacher weight': 'datw/',
-    'teacher confidence': 'confidence/',
-    'student-teacher discrepancy': 'discrepancy/',
+    'teacher weight': (
+        'datw/',
+        'average/',
+        'ebkd/',
+        'camkd/',
+        'aekd/',
+        'unic/',
+    ),
+    'teacher weight (features)': ('camkd_feature/',),
+    'teacher confidence': ('confidence/',),
+    'student-teacher discrepancy': ('discrepancy/',),
 }
 SINGLES = {
     'mask_kept': 'mask_kept (fraction of positions)',
@@ -205,8 +213,8 @@ def panels_of(runs: List[Run]) -> List[Panel]:
         if 'top1' in key
     ]
     panels += [Panel(key, (key,)) for key in trained if 'loss' in key]
-    for title, prefix in GROUPS.items():
-        members = tuple(key for key in trained if key.startswith(prefix))
+    for title, prefixes in GROUPS.items():
+        members = tuple(key for key in trained if key.startswith(prefixes))
         if members:
             panels.append(Panel(title, members))
     panels += [
@@ -288,8 +296,11 @@ def draw_panel(
 ) -> None:
     """Draws one quantity of all runs."""
     as_it_is = panel.validated or panel.keys == ('lr',)
+    # A teacher has one style, whichever loss weighs it.
+    labels = list(dict.fromkeys(key.split('/')[-1] for key in panel.keys))
     for i, run in enumerate(runs):
-        for j, key in enumerate(panel.keys):
+        for key in panel.keys:
+            j = labels.index(key.split('/')[-1])
             steps, values = curve(run, key, panel.validated)
             if not len(steps):
                 continue
