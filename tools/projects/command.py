@@ -204,9 +204,10 @@ def read_models(
         try:
             if role == STUDENT:
                 entry = find_entry(name, role)
-                size = default_size(args.size)
+                # A config has its own clips.
+                size = default_size(args.size) if entry else args.size
                 options = dict(frames=args.frames, size=size)
-                if size and entry and not args.frames:
+                if entry and size and not args.frames:
                     options['frames'] = min(entry.frames, entry.few_frames)
             models[role] = read_model(
                 name, role, num_classes, checkpoints=checkpoints, **options
@@ -226,7 +227,7 @@ def read_models(
                 )
         elif url is None and role != STUDENT:
             notes.append(
-                f'WARNING: no published weights of {model.name} are known, so '
+                f'WARNING: no weights of {model.name} are known, so '
                 'it starts from random weights, which takes many clips.'
             )
     return models

@@ -148,7 +148,14 @@ def next_commands(plan: Plan, tools: str, out: str) -> List[str]:
         commands.append(
             f'{tool}/data/pretrained_teachers.py --only {names} --out {folder}'
         )
-    return [*commands, f'{tool}/reproduce.py --tables {project}/tables.yml']
+    files = f'{project}/deployed'
+    return [
+        *commands,
+        f'{tool}/reproduce.py --tables {project}/tables.yml',
+        f'{tool}/deploy.py {project}/work_dirs/dtkd --out {files} --int8',
+        f'{tool}/predict.py {files}/student.onnx VIDEO',
+        f'{tool}/report.py {project} --out {project}/report.html',
+    ]
 
 
 def missing_weights(plan: Plan) -> List[str]:
@@ -175,11 +182,15 @@ def checkpoints_of(plan: Plan) -> str:
 def explanation(plan: Plan) -> str:
     """Returns what the commands do."""
     text = (
-        'The last command makes what is missing (teachers, '
+        '`reproduce.py` makes what is missing (teachers, '
         f'{"their cached outputs, " if plan.cached else ""}the student alone, '
         'the student with both teachers) and prints the accuracy of each. The '
         'small model is `work_dirs/dtkd/student_*.pth` with '
-        '`student_config.py`, a stock MMAction2 checkpoint.'
+        '`student_config.py`, a stock MMAction2 checkpoint. `deploy.py` turns '
+        'it into ONNX files that run without PyTorch and compares their '
+        'accuracy, size and speed (`pip install onnx onnxscript '
+        'onnxruntime`). `predict.py` says what a video shows. `report.py` '
+        'writes a page about what distillation changed.'
     )
     if missing_weights(plan):
         text = (
