@@ -131,9 +131,10 @@ def markdown(outcomes: List[Outcome], untried: List[str]) -> str:
     nothing = 'All were.'
     return f"""# Which models can be exported to ONNX
 
-`export_onnx` wrote {good} of {len(outcomes)} architectures: those of MMAction2's RGB
-configs, MoViNet, and TSN with backbones of other packages, each with random weights, at the clip shown. The graph passed the
-checks of onnx, and its logits in onnxruntime were those of PyTorch.
+`export_onnx` wrote {good} of {len(outcomes)} architectures that were tried, of
+MMAction2's RGB configs, MoViNet, and TSN with backbones of other packages.
+Each had random weights and the clip shown. The graph passed the checks of
+onnx, and its logits in onnxruntime were those of PyTorch.
 
 - **model**: name of the config; +n: n more have the same architecture.
 - **batch**: `any`, or `1` where the graph takes one clip at a time.
