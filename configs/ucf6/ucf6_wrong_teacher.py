@@ -1,8 +1,8 @@
 # Two good teachers and one that is sure and wrong: the pretrained CNN with
 # exchanged class names.
 #     python tools/analysis/wrong_teacher.py \
-#         checkpoints/ucf6_efficientnet_lite0.pth \
-#         --out checkpoints/ucf6_efficientnet_lite0_wrong.pth
+#         checkpoints/ucf6_efficientnet_lite0_133.pth \
+#         --out checkpoints/ucf6_efficientnet_lite0_133_wrong.pth
 _base_ = './ucf6_pretrained.py'
 
 model = dict(
@@ -14,7 +14,7 @@ model = dict(
         cnn={{_base_.model.cnn_teacher}},
         wrong=dict(
             cfg='{{ fileDirname }}/efficientnet_lite0.py',
-            checkpoint='checkpoints/ucf6_efficientnet_lite0_wrong.pth',
+            checkpoint='checkpoints/ucf6_efficientnet_lite0_133_wrong.pth',
             view=dict(frames=4, size=112),
         ),
     ),

@@ -76,18 +76,15 @@ class ClipView:
             picked = [i * frames // wanted for i in range(wanted)]
             clips = clips[:, :, :, picked]
         if self.size is not None and tuple(self.size) != (height, width):
-            images = clips.transpose(2, 3).reshape(-1, 3, height, width)
             # As cv2's bilinear resize in the stock test pipelines, which
             # does not smooth before it shrinks either.
             images = F.interpolate(
-                images.float(),
+                clips.flatten(1, 3).float(),  # (B, 3 t, H, W)
                 size=tuple(self.size),
                 mode='bilinear',
                 align_corners=False,
             )
-            clips = images.reshape(batch, -1, wanted, 3, *self.size).transpose(
-                2, 3
-            )
+            clips = images.unflatten(1, (1, 3, wanted))
         if self.fold_frames:
             return clips.transpose(2, 3).flatten(1, 2)
         return clips
