@@ -142,6 +142,7 @@ class BaseDistiller(BaseModel):
         recognizer, view, tap = build_student(
             student, num_classes, 'model.student'
         )
+        self._random_state = torch.get_rng_state()
 
         # A stock config's mixup/CutMix is applied once, to the shared clip.
         preprocessor = recognizer.data_preprocessor
@@ -277,10 +278,14 @@ class BaseDistiller(BaseModel):
     def init_weights(self) -> None:
         """Initialises the student, loads checkpoints, builds the teachers.
 
-        The runner calls this before the first step of a training, and never
-        in a test.
+        For a seed, the student starts from the same weights in every method
+        and alone, whatever else was built after it. The runner calls this
+        before the first step of a training, and never in a test.
         """
-        super().init_weights()
+        with torch.random.fork_rng():
+            torch.manual_seed(torch.initial_seed())  # of every device
+            torch.set_rng_state(self._random_state)
+            super().init_weights()
         checkpoint = self.student_spec.get('checkpoint')
         if checkpoint:
             load_weights(self.student, checkpoint, 'model.student')

@@ -323,6 +323,19 @@ class TestStudentSide:
         assert math.isfinite(train_step(distiller)['loss'])
 
 
+class TestInitialisation:
+    @pytest.mark.parametrize('loss_sd', [None, dict(loss_weight=1.0)])
+    def test_a_seed_gives_the_student_that_it_gives_alone(self, loss_sd):
+        torch.manual_seed(0)
+        alone = stock(tiny_x3d())
+        alone.init_weights()
+        distiller = build(loss_sd=loss_sd)  # with the same seed
+        distiller.init_weights()
+        wanted = alone.state_dict()
+        for key, value in distiller.student.state_dict().items():
+            assert torch.equal(value, wanted[key]), key
+
+
 class TestBadInput:
     def test_teacher_without_checkpoint(self):
         with pytest.raises(TypeError, match=r'model\.vit_teacher has no'):
