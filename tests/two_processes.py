@@ -7,6 +7,7 @@ import sys
 from multiprocessing import get_context
 
 import torch
+import torch.distributed as torch_dist
 
 
 def free_port() -> int:
@@ -66,3 +67,18 @@ def join(processes, seconds=60):
         process.join()
     assert not late, f'{len(late)} processes did not end.'
     return [process.exitcode for process in processes]
+
+
+def results_of_ranks(function, folder, *arguments):
+    """Returns ``function(rank, *arguments)`` of both ranks of a gloo group."""
+
+    def work():
+        rank = int(os.environ['RANK'])
+        torch_dist.init_process_group('gloo')
+        torch.save(function(rank, *arguments), folder / f'{rank}.pt')
+        torch_dist.destroy_process_group()
+
+    exit_codes = join(start_ranks(work, log=str(folder / 'log')))
+    logs = [(folder / f'log.{rank}').read_text() for rank in (0, 1)]
+    assert exit_codes == [0, 0], '\n'.join(logs)
+    return [torch.load(folder / f'{rank}.pt') for rank in (0, 1)]

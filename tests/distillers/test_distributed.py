@@ -1,16 +1,11 @@
 """Two processes with half a batch each equal one with the whole."""
 
-import socket
-
 import pytest
 import torch
-import torch.distributed as torch_dist
-import torch.multiprocessing as mp
 from mmaction.registry import MODELS
 from mmengine.model import MMDistributedDataParallel
 from tiny_models import batch, tiny_distiller, tiny_multi_teacher
-
-import dtkd_mmaction  # noqa: F401  (the spawned process registers it too)
+from two_processes import results_of_ranks
 
 
 def paper(gather):
@@ -52,23 +47,8 @@ def gradients(config, rank=None):
     }
 
 
-def work(rank, port, config, out):
-    torch_dist.init_process_group(
-        'gloo',
-        init_method=f'tcp://127.0.0.1:{port}',
-        rank=rank,
-        world_size=2,
-    )
-    torch.save(gradients(config, rank), f'{out}/{rank}.pt')
-    torch_dist.destroy_process_group()
-
-
 def on_two_ranks(config, folder):
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    mp.spawn(work, (port, config, str(folder)), nprocs=2)
-    return [torch.load(folder / f'{rank}.pt') for rank in (0, 1)]
+    return results_of_ranks(lambda rank: gradients(config, rank), folder)
 
 
 def all_equal(expected, found):

@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-import torch.distributed as torch_dist
-import torch.multiprocessing as mp
+from two_processes import results_of_ranks
 
 from dtkd_mmaction.losses.cc import (
     FORMS,
@@ -210,19 +209,12 @@ def one_rank(gather, rank, ranks):
     return float(value.detach()), loss.embed_student.weight.grad
 
 
-def work(rank, folder):
-    torch.set_num_threads(1)
-    torch_dist.init_process_group(
-        'gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2
-    )
-    results = {gather: one_rank(gather, rank, 2) for gather in (True, False)}
-    torch.save(results, f'{folder}/{rank}.pt')
-    torch_dist.destroy_process_group()
+def gathered_and_not(rank):
+    return {gather: one_rank(gather, rank, 2) for gather in (True, False)}
 
 
 def test_two_processes_equal_one_on_the_joined_batch(tmp_path):
-    mp.spawn(work, (str(tmp_path),), nprocs=2)
-    ranks = [torch.load(tmp_path / f'{rank}.pt') for rank in (0, 1)]
+    ranks = results_of_ranks(gathered_and_not, tmp_path)
     value, gradient = one_rank(True, 0, 1)
     for gather in (True, False):
         losses, gradients = zip(*(result[gather] for result in ranks))

@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-import torch.distributed as torch_dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
+from two_processes import results_of_ranks
 
 from dtkd_mmaction.losses.crd import (
     UNSEEN,
@@ -309,19 +308,14 @@ def test_half_precision_is_computed_in_float32(dtype):
 # Two processes.
 
 
-def work(rank, folder):
-    torch.set_num_threads(1)
-    torch_dist.init_process_group(
-        'gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2
-    )
+def buffers_after_three_steps(rank):
     loss = build()
     for step in range(3):
         data = batch(6, seed=step)
         part = slice(3 * rank, 3 * rank + 3)
         torch.manual_seed(10 * step + rank)
         loss(**{name: value[part] for name, value in data.items()})
-    torch.save(dict(loss.named_buffers()), f'{folder}/{rank}.pt')
-    torch_dist.destroy_process_group()
+    return dict(loss.named_buffers())
 
 
 def z_of_one_rank(rank):
@@ -334,8 +328,7 @@ def z_of_one_rank(rank):
 
 
 def test_two_processes_keep_one_bank_and_one_z(tmp_path):
-    mp.spawn(work, (str(tmp_path),), nprocs=2)
-    ranks = [torch.load(tmp_path / f'{rank}.pt') for rank in (0, 1)]
+    ranks = results_of_ranks(buffers_after_three_steps, tmp_path)
     assert len(ranks[0]) == 4
     for name, buffer in ranks[0].items():
         assert torch.equal(buffer, ranks[1][name]), name
