@@ -1,5 +1,5 @@
-# DT-KD from the pretrained teachers into the small 3-D ResNet, which sees every
-# second frame: 80 epochs, 640 steps (docs/results.md).
+# DT-KD from the pretrained teachers into the small 3-D ResNet, which sees
+# every second frame: 80 epochs, 640 steps (docs/results.md).
 _base_ = './ucf6_pretrained.py'
 
 model = dict(

@@ -1,5 +1,6 @@
 """What a model costs: parameters, multiply-adds, memory for backward."""
 
+import copy
 import math
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
@@ -35,7 +36,7 @@ def measure_complexity(config: Config, frames: int, size: int) -> Complexity:
     Returns:
         Complexity: For one clip.
     """
-    config = config.copy()
+    config = copy.deepcopy(config)
     forget_pretraining(config.model)
     model = build_recognizer(config, 'model').eval()
     model.forward = lambda x: model.extract_feat(x, stage='head')[0]

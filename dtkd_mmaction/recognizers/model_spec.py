@@ -256,12 +256,14 @@ def load_weights(
 def build_recognizer(config: Config, key: str) -> nn.Module:
     """Builds the ``model`` of a config as MMAction2 does.
 
+    The config is not changed, although some stock models empty theirs.
+
     Raises:
         TypeError: If it is not a recognizer with a backbone and a head.
     """
     # A stock model's parts are looked up in the scope of MMAction2.
     with DefaultScope.overwrite_default_scope('mmaction'):
-        recognizer = MODELS.build(config.model)
+        recognizer = MODELS.build(copy.deepcopy(config.model))
     if not (
         hasattr(recognizer, 'backbone') and hasattr(recognizer, 'cls_head')
     ):

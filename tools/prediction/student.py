@@ -100,7 +100,7 @@ def load_student(path: str, config_path: Optional[str] = None) -> Student:
         for source in (config, model_config):
             if source.get('custom_imports'):
                 import_modules_from_strings(**source['custom_imports'])
-        model_config = model_config.copy()
+        model_config = copy.deepcopy(model_config)
         forget_pretraining(model_config.model)
         recognizer = build_recognizer(model_config, 'model')
         weights = checkpoint_state_dict(checkpoint)

@@ -1,5 +1,6 @@
 """Asks trained students about the clips of a list."""
 
+import copy
 import json
 import os
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
@@ -52,7 +53,7 @@ def build_student(run: TrainedRun) -> nn.Module:
         ValueError: If its checkpoint is missing or does not fit.
     """
     config, state = student_of(run)
-    config = config.copy()
+    config = copy.deepcopy(config)
     forget_pretraining(config.model)
     model = build_recognizer(config, 'model')
     load_exactly(model, state, run.checkpoint)
