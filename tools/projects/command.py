@@ -428,8 +428,6 @@ def main(description: str, argv: Optional[List[str]] = None) -> None:
     except RefusalError as refusal:
         problems = str(refusal).split('\n')
         listed = '\n'.join(f'- {problem}' for problem in problems)
-        raise SystemExit(
-            f'No project was made. {len(problems)} problems:\n{listed}'
-        ) from None
+        raise SystemExit(f'No project was made:\n{listed}') from None
     except OSError as error:
         raise SystemExit(f'error: {error}') from error

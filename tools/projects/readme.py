@@ -205,6 +205,11 @@ def faster(plan: Plan, stages: Dict[str, float]) -> str:
     """Returns what would take less time."""
     student = stages['student alone'] + stages['DT-KD']
     if student < sum(stages.values()) / 2:
+        if plan.vit_teacher.probed and plan.cnn_teacher.probed:
+            return (
+                'Most of it is one pass of the teachers over '
+                f'{plan.views} views of each clip, which are then kept.'
+            )
         return 'Most of it is for the teachers: `--teachers probe` is faster.'
     return (
         f'Most of it is for the {plan.epochs} epochs of the two students. '
