@@ -16,6 +16,10 @@ mmengine.runner.runner.collect_env = functools.lru_cache(
     mmengine.runner.runner.collect_env
 )
 mmengine.config.config.FormatCode = lambda text, **style: (text, True)
+# Every inherited stock config reads all metafiles of MMAction2.
+mmengine.config.config._get_external_cfg_path = functools.lru_cache(
+    mmengine.config.config._get_external_cfg_path
+)
 
 # Tests of tools and of whole configs run nearly all of the package and assert
 # little about it, so coverage does not count them, and nothing slows them.

@@ -37,8 +37,15 @@ BUILT_IN = dict(
 )
 
 
+@pytest.fixture(autouse=True, scope='module')
+def quick_collection():
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
-def fresh_memory():
+def fresh_memory(quick_collection):
     yield
     gc.collect()
 
