@@ -1,5 +1,6 @@
 """A run that is killed and resumed ends as one that was not."""
 
+import copy
 import os
 import os.path as osp
 import signal
@@ -16,7 +17,12 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import find_latest_checkpoint
 from noise_clips import noise_run, write_clips
-from tiny_models import NUM_CLASSES, tiny_mvit, tiny_x3d
+from tiny_models import (
+    NUM_CLASSES,
+    tiny_multi_teacher,
+    tiny_mvit,
+    tiny_x3d,
+)
 
 from dtkd_mmaction.engine.atomic_checkpoint_hook import AtomicLocalBackend
 from dtkd_mmaction.engine.resumable_train_loop import INTERRUPTED_EXIT_CODE
@@ -102,7 +108,7 @@ def start(root, name, strike=None, **options):
         run_config.custom_hooks.append(
             dict(zip(('type', 'point', 'at', 'name'), ('SignalHook', *strike)))
         )
-    run_config.merge_from_dict(options)
+    run_config.merge_from_dict(copy.deepcopy(options))
 
     def child():
         os.setsid()  # a group of its own, with its workers
@@ -190,6 +196,20 @@ def test_killed_and_resumed_within_an_epoch(folder, uninterrupted, workers):
     options['train_dataloader.num_workers'] = 1
     assert train(folder, name, resume=True, **options) == 0
     assert_equal(last(folder, name), uninterrupted)
+
+
+def test_several_teachers_of_which_some_are_dropped_at_random(folder):
+    options = {
+        'model': dict(
+            tiny_multi_teacher(fusion_loss=dict(type='UNICDropLoss')),
+            _delete_=True,
+        ),
+    }
+    assert train(folder, 'several', **options) == 0
+    strike = ('epoch', 1, 'SIGKILL')
+    assert train(folder, 'killed', strike, **options) == -signal.SIGKILL
+    assert train(folder, 'killed', resume=True, **options) == 0
+    assert_equal(last(folder, 'killed'), last(folder, 'several'))
 
 
 @pytest.mark.parametrize('point, at', [('iter', 4), ('val', 2), ('epoch', 0)])

@@ -410,6 +410,18 @@ def test_two_teachers_of_a_cache_of_three(folder, student, three, tmp_path):
     assert {'aekd/vit', 'aekd/another'} <= live.keys()
 
 
+def test_a_cache_that_lacks_a_teacher(folder, cache, three, tmp_path):
+    config = three_teachers(
+        folder,
+        tmp_path,
+        **{
+            'model.teacher_cache': str(cache),
+            'train_dataloader.dataset.views': 2,
+        },
+    )
+    assert 'the third teacher of this config' in refused(config, ValueError)
+
+
 def test_blending_is_refused(folder, cache, tmp_path):
     config = cached(folder, tmp_path, cache)
     config.model.student.cfg.data_preprocessor.blending = dict(

@@ -22,6 +22,7 @@ from benchmarking.backbones import measure_backbones
 from benchmarking.export import measure_export
 from benchmarking.loading import measure_loading
 from benchmarking.losses import measure_losses
+from benchmarking.methods import measure_methods
 from benchmarking.report import as_json, as_markdown, setting_of
 from benchmarking.steps import measure_steps
 from benchmarking.teachers import measure_teachers
@@ -38,6 +39,7 @@ MEASUREMENTS = dict(
     teachers=measure_teachers,
     backbones=measure_backbones,
     losses=measure_losses,
+    methods=measure_methods,
     loading=measure_loading,
     export=measure_export,
 )
