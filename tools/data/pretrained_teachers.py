@@ -234,7 +234,7 @@ def download(source: Source, folder: Path) -> Path:
         *('--only-binary', ':all:', '--disable-pip-version-check'),
         *('--dest', str(folder), source.requirement),
     ]
-    print(' '.join(command[1:]), flush=True)
+    print(' '.join(command[2:]), flush=True)  # without `python -m`
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         raise FetchError(
