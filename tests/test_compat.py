@@ -15,6 +15,7 @@ import sys
 import textwrap
 import threading
 
+import mmaction.registry
 import mmengine.dist.utils as dist_utils
 import mmengine.runner.checkpoint as checkpoint_module
 import numpy as np
@@ -27,7 +28,7 @@ from mmengine.infer import BaseInferencer
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.optim import AmpOptimWrapper, OneCycleLR
-from mmengine.registry import DefaultScope
+from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint, find_latest_checkpoint
 from mmengine.utils.dl_utils import load_url
@@ -127,6 +128,12 @@ def test_a_real_drn_wins(forget_drn, monkeypatch, tmp_path):
     )
     importlib.invalidate_caches()
     assert importlib.import_module(f'{imports.DRN}.drn').DRN == 'real'
+
+
+def test_any_name_can_be_looked_up_in_any_registry():
+    for name, registry in vars(mmaction.registry).items():
+        if isinstance(registry, Registry):
+            assert registry.get('timm.no_such_model') is None, name
 
 
 def test_torchvision_can_be_imported():

@@ -23,7 +23,11 @@ from .cpu_training import (
     distributed_on_cpu,
 )
 from .decoding import decord_reads_by_path
-from .imports import missing_drn_package, torchvision_operators
+from .imports import (
+    function_registry_location,
+    missing_drn_package,
+    torchvision_operators,
+)
 from .operators import tin_without_mmcv_operators
 
 __all__ = ['CheckpointError', 'apply']
@@ -33,6 +37,7 @@ def apply() -> None:
     """Applies every repair."""
     missing_drn_package()
     torchvision_operators()
+    function_registry_location()
     safe_checkpoint_globals()
     checkpoint_loaders()
     moved_work_dirs()

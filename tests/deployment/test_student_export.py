@@ -12,6 +12,7 @@ from tiny_models import (
     FRAMES,
     NUM_CLASSES,
     SIZE,
+    image_recognizer,
     tiny_distiller,
     tiny_tsn,
     tiny_x3d,
@@ -54,7 +55,14 @@ def checkpoint_of(config):
     )
 
 
-@pytest.mark.parametrize('student', [tiny_x3d(), tiny_tsn()])
+@pytest.mark.parametrize(
+    'student',
+    [
+        tiny_x3d(),
+        tiny_tsn(),
+        image_recognizer(dict(type='timm.resnet10t'), 512, NUM_CLASSES),
+    ],
+)
 def test_keys_and_values_are_the_stock_models(student):
     config = distiller_config(student=dict(cfg=student))
     distiller, checkpoint = checkpoint_of(config)
