@@ -58,6 +58,23 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def read_config(args: argparse.Namespace) -> Config:
+    """Reads the config file.
+
+    Raises:
+        SystemExit: If it, a config that it names, or a module in its
+            ``custom_imports`` cannot be read.
+    """
+    try:
+        config = Config.fromfile(args.config)
+        config.merge_from_dict(args.cfg_options)
+    except (Exception, SystemExit) as error:
+        raise SystemExit(
+            f'{args.config} cannot be read: {type(error).__name__}: {error}'
+        ) from error
+    return config
+
+
 def without_checkpoints(model: dict) -> dict:
     """Returns a distiller's config without checkpoints."""
     model = copy.deepcopy(model)
@@ -152,18 +169,22 @@ def main() -> None:
     """Checks, reports and shows the costs."""
     args = parse_args()
     console = Console(width=120, soft_wrap=True, highlight=False)
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options)
+    config = read_config(args)
     if config.get('custom_imports'):
         import_modules_from_strings(**config.custom_imports)
     init_default_scope('mmaction')
     MMLogger.get_current_instance().setLevel('ERROR')
-    problems = check_config(config, files=not args.no_files)
+    problems = check_config(
+        config, files=not args.no_files, models=not args.no_costs
+    )
     console.print(report(problems, args.config), markup=False)
     if any(not problem.warning for problem in problems):
         sys.exit(1)
     if not args.no_costs:
-        show_costs(config, console)
+        try:
+            show_costs(config, console)
+        except (TypeError, ValueError) as error:
+            raise SystemExit(f'{args.config}: {error}') from error
 
 
 if __name__ == '__main__':

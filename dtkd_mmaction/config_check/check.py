@@ -11,15 +11,21 @@ from .checkpoints import check_checkpoints
 from .findings import Findings, Problem
 from .lists import ListOf, check_lists
 from .models import ModelOf, check_model
+from .monitors import check_monitors
+from .probes import check_models
+from .sections import check_sections
 from .structure import LOADERS, check_structure
 from .training import check_sampling, check_schedule, check_training
 from .views import check_views
 
 
 def check_config(
-    config: Mapping, files: bool = True, strict: bool = False
+    config: Mapping,
+    files: bool = True,
+    strict: bool = False,
+    models: bool = False,
 ) -> List[Problem]:
-    """Finds what is wrong with a config, without building its models.
+    """Finds what is wrong with a config before it is used.
 
     Args:
         config (Config): A whole config.
@@ -27,6 +33,9 @@ def check_config(
             checkpoints. Defaults to True.
         strict (bool): Whether an error inside a check is raised. By default it
             becomes a warning, so that a fault of this check stops no training.
+            Defaults to False.
+        models (bool): Whether to build each model, without weights, and to
+            try its view, tap and stages. Takes a few seconds per model.
             Defaults to False.
 
     Returns:
@@ -56,6 +65,8 @@ def check_config(
     with scope, keyed_generators([0]):
         described = run(check_model, config) or described
         run(check_structure, config)
+        run(check_sections, config)
+        run(check_monitors, config)
         run(check_sampling, config)
         run(check_schedule, config)
         run(check_views, config, described, files)
@@ -63,4 +74,6 @@ def check_config(
             lists = run(check_lists, config, described) or lists
             run(check_training, config, lists)
             run(check_checkpoints, config, described)
+        if models:
+            run(check_models, config, described)
     return sorted(findings.problems, key=lambda problem: problem.warning)

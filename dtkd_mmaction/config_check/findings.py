@@ -83,8 +83,15 @@ def report(problems: Iterable[Problem], source: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> Optional[str]:
-    """Returns the known name that is most like another, or None."""
-    found = difflib.get_close_matches(name, list(known), 1, cutoff=0.6)
+    """Returns the known name that is most like another, or None.
+
+    ``Sgd`` is like ``SGD``: upper and lower case do not count.
+    """
+    known = list(known)
+    lower = {other.lower(): other for other in known}
+    if name.lower() in lower:
+        return lower[name.lower()]
+    found = difflib.get_close_matches(name, known, 1, cutoff=0.6)
     return found[0] if found else None
 
 

@@ -1,11 +1,16 @@
 """Losses of a config: keys, ranges, and a trial construction."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, Callable, Dict, Optional
 
 from mmaction.registry import MODELS
 
+from ..distillers.loss_set import (
+    OWNERS,
+    RECORDED,
+    argument_names,
+    read_arguments,
+)
 from ..losses.options import options_out_of_range
 from .findings import Findings, shown
 from .parts import (
@@ -15,8 +20,11 @@ from .parts import (
     unknown_key_text,
 )
 from .signatures import arguments_of
+from .trials import shapes_of, try_out
 
 LOSS_PACKAGE = 'dtkd_mmaction.losses'
+# Methods that DualTeacherDistiller calls of `loss_sd`.
+STRUCTURE_METHODS = ('target', 'target_width', 'predict_and_compare')
 # Keys of a loss that the distiller takes out.
 LOSS_KEYS = ('teacher', 'parts')
 # Shapes that the distiller fills in, small enough to build any loss at once.
@@ -51,6 +59,16 @@ def check_loss(
         findings (Findings): Collects the problems.
         default_type (str, optional): Its type where the config has none.
     """
+    apart = (*BUILDER_KEYS, *LOSS_KEYS)
+    options = (
+        {k: v for k, v in loss.items() if k not in apart}
+        if isinstance(loss, Mapping)
+        else {}
+    )
+    for name, allowed in options_out_of_range(options).items():
+        findings.error(
+            f'{key}.{name}', f'it must be {allowed}.', shown(options[name])
+        )
     part = check_part(
         findings,
         MODELS,
@@ -62,15 +80,51 @@ def check_loss(
     )
     if part is None:
         return
-    apart = (*BUILDER_KEYS, *LOSS_KEYS)
-    options = {k: v for k, v in loss.items() if k not in apart}
-    for name, allowed in options_out_of_range(options).items():
-        findings.error(
-            f'{key}.{name}', f'it must be {allowed}.', shown(options[name])
-        )
     _check_parts(part, loss.get('parts'), key, findings)
-    if not findings.errors_below(key):
-        _try_out(part, options, key, findings)
+    _check_inputs(part, key, findings)
+    if getattr(part, '__module__', '').startswith(
+        LOSS_PACKAGE
+    ) and not findings.errors_below(key):
+        shapes = shapes_of(part, SHAPES)
+        try_out(part, options, key, findings, **shapes)
+
+
+def _check_inputs(part: Callable, key: str, findings: Findings) -> None:
+    """Compares what a loss reads with what the distiller gives it there."""
+    name = key.split('.', 1)[1]
+    class_name = getattr(part, '__name__', str(part))
+    forward = getattr(part, 'forward', None)
+    if name.startswith('losses.') and isinstance(part, type):
+        try:
+            read_arguments(part, key)
+        except (TypeError, AttributeError) as error:
+            text = str(error).replace(f'{key}: ', '')
+            findings.error(f'{key}.type', text, shown(class_name))
+    elif name == 'loss_rkd' and forward is not None:
+        others = argument_names(forward) & {
+            f'{owner}_{quantity}'
+            for owner in OWNERS
+            for quantity in RECORDED
+            if quantity != 'embedding'
+        }
+        if others:
+            findings.error(
+                f'{key}.type',
+                f'it reads {sorted(others)}, but model.loss_rkd gets one '
+                "vector per clip. Use 'RKDLoss' here and write this loss in "
+                'model.losses.',
+                shown(class_name),
+            )
+    elif name == 'loss_sd':
+        lacking = [m for m in STRUCTURE_METHODS if not hasattr(part, m)]
+        if lacking:
+            findings.error(
+                f'{key}.type',
+                f'it has no {", ".join(lacking)}, so it cannot compare the '
+                "branch with the teachers. Use 'StructureDiscrepancyLoss' "
+                'here and write this loss in model.losses.',
+                shown(class_name),
+            )
 
 
 def _check_parts(
@@ -95,21 +149,3 @@ def _check_parts(
                 f'it must be {allowed}.',
                 shown(options[option]),
             )
-
-
-def _try_out(
-    part: Callable, options: Mapping, key: str, findings: Findings
-) -> None:
-    """Builds a loss of this package with small shapes.
-
-    The constructor then checks what only it knows: choices, presets and
-    options that exclude each other.
-    """
-    if not getattr(part, '__module__', '').startswith(LOSS_PACKAGE):
-        return
-    wanted = inspect.signature(part).parameters
-    shapes = {k: v for k, v in SHAPES.items() if k in wanted}
-    try:
-        part(**{**shapes, **options})
-    except Exception as error:
-        findings.error(key, f'it cannot be built: {error}')

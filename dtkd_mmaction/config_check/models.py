@@ -96,6 +96,7 @@ def _check_distiller(
     # The constructor of the base class, which the subclasses call.
     hidden = {'teachers'} - set(arguments.own)
     check_keys(findings, part, model, 'model', set(BUILDER_KEYS), hidden)
+    _explain_preprocessor(model, findings)
     _check_missing(part, model, findings)
     numbers = {k: v for k, v in model.items() if k in arguments.known}
     wrong = options_out_of_range(numbers)
@@ -160,6 +161,23 @@ def _check_distiller(
             'model.student_transform',
         )
     return specs
+
+
+def _explain_preprocessor(model: Mapping, findings: Findings) -> None:
+    """Says where normalisation and blending of a distiller belong."""
+    for name in ('data_preprocessor', 'train_cfg', 'blending'):
+        key = f'model.{name}'
+        if name not in model:
+            continue
+        for index, problem in enumerate(findings.problems):
+            if problem.key == key:
+                findings.problems[index] = problem._replace(
+                    text=': a distiller has no such key. Every model keeps '
+                    'the normalisation of its own config. Mixup and CutMix '
+                    'are options of the student: model.student.cfg_options='
+                    "{'data_preprocessor.blending': dict(type='MixupBlending'"
+                    ', ...)}.'
+                )
 
 
 def _check_missing(part: type, model: Mapping, findings: Findings) -> None:
@@ -238,12 +256,7 @@ def _check_losses(
     losses = model.get('losses')
     if losses is None:
         return
-    if not isinstance(losses, Mapping):
-        findings.error(
-            'model.losses',
-            "it must be a dict of named losses: dict(kd=dict(type='KDLoss')).",
-            shown(losses),
-        )
+    if not isinstance(losses, Mapping):  # reported with the other values
         return
     for name, loss in losses.items():
         if loss is None:
@@ -260,7 +273,7 @@ def _check_losses(
         check_loss(loss, key, findings, None)
         teacher = isinstance(loss, Mapping) and loss.get('teacher')
         if teacher and teacher not in teachers:
-            near = nearest(str(teacher), teachers)
+            near = nearest(short_name(str(teacher)), teachers)
             hint = f'Did you mean {near!r}? ' if near else ''
             findings.error(
                 f'{key}.teacher',

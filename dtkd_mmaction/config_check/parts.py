@@ -15,6 +15,7 @@ from .signatures import (
     registered_names,
     wanted_kind,
 )
+from .trials import try_out
 
 # Keys of every part, which the registry takes out.
 BUILDER_KEYS = ('type', '_scope_')
@@ -45,6 +46,7 @@ def check_part(
     hidden: Collection[str] = (),
     supplied: Collection[str] = (),
     default_type: Optional[str] = None,
+    trial: Optional[Mapping] = None,
 ) -> Optional[Callable]:
     """Compares a dict of a config with the class that it names.
 
@@ -59,6 +61,8 @@ def check_part(
             fills in, which a config therefore cannot set.
         supplied (collection of str): Arguments that the builder fills in.
         default_type (str, optional): The type where the config has none.
+        trial (dict, optional): Arguments with which the part can be built at
+            once, besides its own. None leaves it unbuilt.
 
     Returns:
         callable, optional: The class; None if there is none.
@@ -100,6 +104,10 @@ def check_part(
             f'{key}.{argument}',
             f'it is missing; {part.__name__} needs it.',
         )
+    if trial is not None and not findings.errors_below(key):
+        apart = {*BUILDER_KEYS, *extra}
+        options = {k: v for k, v in config.items() if k not in apart}
+        try_out(part, options, key, findings, **trial)
     return part
 
 
@@ -184,12 +192,25 @@ def preset_names(part: Callable) -> Collection[str]:
 def check_values(
     findings: Findings, part: Callable, config: Mapping, key: str
 ) -> None:
-    """Compares values with annotations and ranges, for our own classes."""
-    if not getattr(part, '__module__', '').startswith(OWN_PACKAGE):
-        return
+    """Compares values with annotations, and our own classes' with ranges."""
     arguments = arguments_of(part)
+    if not getattr(part, '__module__', '').startswith(OWN_PACKAGE):
+        # Other packages annotate loosely, but a text is no number.
+        for name, value in config.items():
+            parameter = arguments.known.get(name)
+            if (
+                isinstance(value, str)
+                and parameter is not None
+                and parameter.annotation in NUMBERS
+            ):
+                findings.error(
+                    f'{key}.{name}', 'it must be a number.', shown(value)
+                )
+        return
     for name, value in config.items():
-        if name not in arguments.known:
+        if name not in arguments.known or findings.errors_below(
+            f'{key}.{name}'
+        ):
             continue
         allowed = RANGES.get(name)
         hint = arguments.hints.get(name, Any)

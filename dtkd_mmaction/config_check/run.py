@@ -59,7 +59,7 @@ def explain(config: Mapping, error: Exception) -> Exception:
     """
     if not is_checked(config):
         return error
-    problems = check_config(config)
+    problems = check_config(config, models=True)
     if all(problem.warning for problem in problems):
         return error
     return ConfigError(

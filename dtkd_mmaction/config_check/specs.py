@@ -95,6 +95,7 @@ def check_spec(
         except (TypeError, ValueError) as error:
             findings.error(key, str(error).replace(f'{key}.', ''))
     _check_view(spec.get('view'), f'{key}.view', findings)
+    _check_names(spec, key, findings)
     try:
         config = load_config(spec, key)
     except Exception as error:
@@ -150,6 +151,27 @@ def _check_spec_keys(
                 f'{key}.cfg_options={{{name + "...."!r}: ...}}.'
             )
         findings.error(f'{key}.{name}', text)
+
+
+def _check_names(spec: Mapping, key: str, findings: Findings) -> None:
+    """Checks the types of the names of modules."""
+    if not isinstance(spec.get('tap', ''), (str, type(None))):
+        findings.error(
+            f'{key}.tap',
+            "it must be the name of a module, such as 'backbone.layer4'.",
+            shown(spec['tap']),
+        )
+    stages = spec.get('stages')
+    if stages is not None and not (
+        isinstance(stages, (list, tuple))
+        and all(isinstance(name, str) for name in stages)
+    ):
+        findings.error(
+            f'{key}.stages',
+            "it must be a list of names of modules: ['backbone.layer3', "
+            "'backbone.layer4'].",
+            shown(stages),
+        )
 
 
 def _check_view(view: Any, key: str, findings: Findings) -> None:

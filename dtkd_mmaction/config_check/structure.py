@@ -16,13 +16,14 @@ from mmaction.registry import (
     PARAM_SCHEDULERS,
     TRANSFORMS,
 )
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from ..losses.options import COUNT, EPOCHS, WEIGHT, Range
 from .findings import Findings, nearest, shown
 from .parts import check_part, is_typo, unknown_key_text
 from .signatures import arguments_of, find_class
+from .trials import tiny_optimizer, tiny_parameters
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # Keys that the runner takes out of a data loader's dict.
@@ -51,6 +52,9 @@ TOP_LEVEL_KEYS = (
     'custom_imports',
     'check_config',
 )
+LENGTHS = {EpochBasedTrainLoop: 'max_epochs', IterBasedTrainLoop: 'max_iters'}
+# Options of sampling transforms, whose classes do not check them.
+SAMPLING = dict(clip_len=COUNT, frame_interval=COUNT, num_clips=COUNT)
 SEED = Range(0, 2**32 - 1, whole=True, optional=True)
 POSITIVE = Range(0, above=True)
 # Dotted keys and the range of their values.
@@ -71,12 +75,14 @@ VALUES: Dict[str, Range] = {
     'default_hooks.logger.interval': COUNT,
     'default_hooks.checkpoint.interval': Range(-1, whole=True),
     'default_hooks.checkpoint.max_keep_ckpts': Range(-1, whole=True),
+    'auto_scale_lr.base_batch_size': COUNT,
 }
 
 
 def check_structure(config: Mapping, findings: Findings) -> None:
     """Checks every section but ``model``."""
     _check_top_level(config, findings)
+    _check_ranges(config, findings)
     for loader in LOADERS:
         if config.get(loader) is not None:
             _check_loader(config[loader], loader, findings)
@@ -88,16 +94,7 @@ def check_structure(config: Mapping, findings: Findings) -> None:
     for evaluator in ('val_evaluator', 'test_evaluator'):
         for part, key in _each(config.get(evaluator), evaluator):
             if isinstance(part, Mapping) and 'metrics' not in part:
-                check_part(findings, METRICS, part, key)
-    randomness = config.get('randomness') or {}
-    for name in randomness:
-        known = ('seed', 'deterministic', 'diff_rank_seed')
-        if name not in known:
-            findings.error(
-                f'randomness.{name}',
-                unknown_key_text(name, 'randomness', known, 'randomness'),
-            )
-    _check_ranges(config, findings)
+                check_part(findings, METRICS, part, key, trial={})
 
 
 def _check_top_level(config: Mapping, findings: Findings) -> None:
@@ -149,7 +146,7 @@ def _check_loader(loader: Any, key: str, findings: Findings) -> None:
                     shown(loader[name]),
                 )
     sampler = loader.get('sampler')
-    if isinstance(sampler, Mapping):
+    if isinstance(sampler, (Mapping, str)):
         check_part(
             findings,
             DATA_SAMPLERS,
@@ -158,7 +155,7 @@ def _check_loader(loader: Any, key: str, findings: Findings) -> None:
             supplied=('dataset', 'seed'),
         )
     dataset = loader.get('dataset')
-    if isinstance(dataset, Mapping):
+    if isinstance(dataset, (Mapping, str)):
         check_dataset(dataset, f'{key}.dataset', findings)
 
 
@@ -186,10 +183,16 @@ def inner_datasets(dataset: Any, key: str) -> Iterator[Tuple[Mapping, str]]:
                 yield inner, inner_key
 
 
-def check_dataset(dataset: Mapping, key: str, findings: Findings) -> None:
+def check_dataset(dataset: Any, key: str, findings: Findings) -> None:
     """Checks a data set, those that it wraps, and their pipelines."""
     known_before = len(findings.problems)
     part = check_part(findings, DATASETS, dataset, key)
+    if not isinstance(dataset, Mapping):
+        return
+    for name in ('dataset', 'datasets'):
+        for inner, inner_key in _each(dataset.get(name), f'{key}.{name}'):
+            if isinstance(inner, str):
+                check_part(findings, DATASETS, inner, inner_key)
     inner = list(inner_datasets(dataset, key))
     # A key of the wrapped data set, written one level too high.
     for i, problem in enumerate(findings.problems[known_before:]):
@@ -206,7 +209,11 @@ def check_dataset(dataset: Mapping, key: str, findings: Findings) -> None:
     if isinstance(part, type) and issubclass(part, VideoDataset):
         _check_prefix(dataset, key, findings)
     pipeline = dataset.get('pipeline')
-    if isinstance(pipeline, Sequence):
+    if isinstance(pipeline, (Mapping, str)):
+        findings.error(
+            f'{key}.pipeline', 'it must be a list of dicts.', shown(pipeline)
+        )
+    elif isinstance(pipeline, Sequence):
         for index, transform in enumerate(pipeline):
             if isinstance(transform, Mapping):
                 check_part(
@@ -214,7 +221,17 @@ def check_dataset(dataset: Mapping, key: str, findings: Findings) -> None:
                     TRANSFORMS,
                     transform,
                     f'{key}.pipeline.{index}',
+                    trial={},
                 )
+                for name, allowed in SAMPLING.items():
+                    value = transform.get(name, 1)
+                    # A dict has one value per modality.
+                    if not isinstance(value, Mapping) and value not in allowed:
+                        findings.error(
+                            f'{key}.pipeline.{index}.{name}',
+                            f'it must be {allowed}.',
+                            shown(value),
+                        )
 
 
 def _check_prefix(dataset: Mapping, key: str, findings: Findings) -> None:
@@ -236,7 +253,7 @@ def _check_loop(loop: Any, key: str, findings: Findings) -> None:
     if key == 'train_cfg':
         by_epoch = loop.get('by_epoch', True)
         default = 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop'
-    check_part(
+    part = check_part(
         findings,
         LOOPS,
         loop,
@@ -245,6 +262,14 @@ def _check_loop(loop: Any, key: str, findings: Findings) -> None:
         supplied=('runner', 'dataloader', 'evaluator'),
         default_type=default,
     )
+    # Subclasses pass it on with *args, so they do not seem to need it.
+    for base, number in LENGTHS.items():
+        if isinstance(part, type) and issubclass(part, base):
+            if number not in loop:
+                findings.error(
+                    f'{key}.{number}',
+                    f'it is missing; {part.__name__} needs it.',
+                )
 
 
 def _check_hooks(config: Mapping, findings: Findings) -> None:
@@ -255,7 +280,9 @@ def _check_hooks(config: Mapping, findings: Findings) -> None:
     hooks += list(_each(config.get('custom_hooks'), 'custom_hooks'))
     for hook, key in hooks:
         if isinstance(hook, Mapping):
-            check_part(findings, HOOKS, hook, key, extra=('priority',))
+            check_part(
+                findings, HOOKS, hook, key, extra=('priority',), trial={}
+            )
 
 
 def _check_optimizer(config: Mapping, findings: Findings) -> None:
@@ -277,6 +304,7 @@ def _check_optimizer(config: Mapping, findings: Findings) -> None:
                 wrapper['optimizer'],
                 f'{key}.optimizer',
                 supplied=('params',),
+                trial=dict(params=tiny_parameters()),
             )
         paramwise = wrapper.get('paramwise_cfg')
         if isinstance(paramwise, Mapping) and not wrapper.get('constructor'):
@@ -298,6 +326,9 @@ def _check_optimizer(config: Mapping, findings: Findings) -> None:
                 key,
                 extra=('convert_to_iter_based',),
                 supplied=('optimizer',),
+                trial=dict(
+                    optimizer=tiny_optimizer((wrapper or {}).get('optimizer'))
+                ),
             )
 
 

@@ -175,11 +175,18 @@ def check_schedule(config: Mapping, findings: Findings) -> None:
     if not isinstance(loop, Mapping) or loop.get('stretch_schedule'):
         return
     epochs = loop.get('max_epochs')
-    schedulers = config.get('param_scheduler')
+    schedulers = config.get('param_scheduler') or []
     if isinstance(schedulers, Mapping):
         schedulers = [schedulers]
     if not isinstance(epochs, int) or not isinstance(schedulers, list):
         return
+    if isinstance(loop.get('val_begin'), int) and loop['val_begin'] > epochs:
+        findings.warn(
+            'train_cfg.val_begin',
+            f'the training ends after {epochs} epochs (train_cfg.max_epochs) '
+            'and never validates. Set it to at most that.',
+            shown(loop['val_begin']),
+        )
     ends = [
         s['end']
         for s in schedulers
@@ -188,6 +195,9 @@ def check_schedule(config: Mapping, findings: Findings) -> None:
         and isinstance(s.get('end'), int)
     ]
     if not ends or max(ends) == epochs:
+        for index, schedule in enumerate(schedulers):
+            key = f'param_scheduler.{index}'
+            _check_milestones(schedule, key, epochs, findings)
         return
     findings.warn(
         'train_cfg.max_epochs',
@@ -197,3 +207,24 @@ def check_schedule(config: Mapping, findings: Findings) -> None:
         'end, milestones and T_max of param_scheduler, too.',
         shown(epochs),
     )
+
+
+def _check_milestones(
+    schedule: Any, key: str, epochs: int, findings: Findings
+) -> None:
+    """Warns of milestones that a training by epochs does not reach."""
+    if not isinstance(schedule, Mapping) or not schedule.get('by_epoch', True):
+        return
+    milestones = schedule.get('milestones')
+    if not isinstance(milestones, (list, tuple)):
+        return
+    late = [m for m in milestones if isinstance(m, int) and m >= epochs]
+    if late:
+        findings.warn(
+            f'{key}.milestones',
+            f'the training has {epochs} epochs (train_cfg.max_epochs), so '
+            f'the learning rate does not change at {late}. Choose smaller '
+            'milestones, or set train_cfg.stretch_schedule=True '
+            '(ResumableTrainLoop).',
+            shown(milestones),
+        )

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, List, Tuple
 
+from mmaction.datasets import transforms
+
 from .checkpoints import stage_one
 from .findings import Findings, shown
 from .models import ModelOf
-from .pipelines import ClipShape, clip_shape, size_text
+from .pipelines import ClipShape, clip_shape, size_text, type_name
 from .specs import SpecOf, seen_clip
 from .structure import inner_datasets
 
@@ -20,6 +22,7 @@ def check_views(
 ) -> None:
     """Compares every view with the shared clip and with stage one."""
     clip = shared_clip(config)
+    _check_ends(config, findings)
     if not model.specs:
         return
     for spec in model.specs:
@@ -31,6 +34,24 @@ def check_views(
             _check_against_stage_one(spec, seen, files, findings)
         elif spec.name == 'student':
             _check_against_evaluation(spec, seen, config, findings)
+
+
+def _check_ends(config: Mapping, findings: Findings) -> None:
+    """Checks that pipelines of MMAction2's transforms give clips."""
+    loader = 'train_dataloader'
+    for dataset, key in leaf_datasets(config.get(loader), loader):
+        pipeline = dataset.get('pipeline')
+        if not isinstance(pipeline, (list, tuple)):
+            continue
+        names = [type_name(transform) for transform in pipeline]
+        known = all(hasattr(transforms, name) for name in names)
+        if known and not any(name.startswith('Pack') for name in names):
+            findings.error(
+                f'{key}.pipeline',
+                'it gives no clips. End it with '
+                "dict(type='PackActionInputs').",
+                shown(names),
+            )
 
 
 def leaf_datasets(loader: Any, key: str) -> List[Tuple[Mapping, str]]:

@@ -25,6 +25,9 @@ STOCK_PROBLEMS = {
 }
 
 
+# Of a stock augmentation; the package does not work with a current PyTorch.
+MISSING_PACKAGE = 'Install pytorchvideo to use PytorchVideoTrans'
+
 # Folder of a teacher's checkpoints -> the config that trains it.
 STAGE_ONE = {
     read(path).work_dir: path for path in CONFIGS if 'work_dir' in read(path)
@@ -74,5 +77,9 @@ def test_stock_configs_have_no_problem():
     for path in paths:
         found = check_config(Config.fromfile(path), files=False, strict=True)
         name = osp.relpath(path, STOCK)
-        errors = {p.key for p in found if not p.warning}
+        errors = {
+            p.key
+            for p in found
+            if not p.warning and not p.text.endswith(MISSING_PACKAGE)
+        }
         assert errors == STOCK_PROBLEMS.get(name, set()), (name, found)

@@ -90,6 +90,7 @@ def test_the_base_is_right(folder):
     assert problems(folder, {}) == []
 
 
+BEST = {'default_hooks.checkpoint.save_best': 'acc/top1'}
 WRONG = [
     # Unknown keys
     ({'model.studnet': dict(cfg='x.py')}, ['model.studnet', 'model.student']),
@@ -284,6 +285,121 @@ WRONG = [
         },
         ['crd.num_samples=3570', 'has 8 clips', 'Set it to 8'],
     ),
+    # Sections as a whole
+    (
+        {'val_cfg': None},
+        ['val_cfg', 'val_dataloader and val_evaluator are given'],
+    ),
+    ({'train_cfg': dict(_delete_=True)}, ['train_cfg.max_epochs', 'missing']),
+    ({'default_hooks.checkpont': {}}, ['checkpont', 'hooks.checkpoint?']),
+    ({'env_cfg': dict(cudnn_benchmrk=True)}, ['cudnn_benchmark?']),
+    ({'auto_scale_lr': dict(enabled=True)}, ['auto_scale_lr.enable?']),
+    ({'log_level': 'INF'}, ["log_level='INF'", "'INFO'"]),
+    ({'launcher': 'torchrun'}, ["launcher='torchrun'", "'pytorch'"]),
+    ({'resume': 'epoch_3.pth'}, ["resume='epoch_3.pth'", 'load_from']),
+    ({'default_scope': 'mmdet'}, ["default_scope='mmdet'", "'mmaction'"]),
+    ({'work_dir': 5}, ['work_dir=5', 'a string']),
+    ({'custom_imports': ['my_losses']}, ['custom_imports', 'a dict']),
+    ({'visualizer': dict(type='ActionVisualiser')}, ["'ActionVisualizer'"]),
+    ({f'{TRAIN}.sampler': 'KeyedViewSampler'}, ["Sampler'", "a 'type'"]),
+    ({DATA: 'train.txt'}, [f"{DATA}='train.txt'", "a 'type'"]),
+    (
+        {f'{DATA}.pipeline': [dict(type='DecordInit')]},
+        [f"{DATA}.pipeline=['DecordInit']", 'PackActionInputs'],
+    ),
+    # What only constructors know
+    (
+        {'custom_hooks.0.layout': 'channel_last'},
+        ['custom_hooks.0', "layout='channel_last'", "'channels_last'"],
+    ),
+    (
+        {'default_hooks.checkpoint.rule': 'most', **BEST},
+        ['default_hooks.checkpoint', "'rule': 'most'", 'greater, less'],
+    ),
+    (
+        {'custom_hooks': [dict(type='EMAHook', momentm=0.1)]},
+        ["custom_hooks.0={'momentm': 0.1}", 'unexpected'],
+    ),
+    (
+        {'custom_hooks': [dict(type='EMAHook', momentum=5)]},
+        ["custom_hooks.0={'momentum': 5}", 'in range'],
+    ),
+    ({f'{DATA}.pipeline.1.clip_len': 0}, ['1.clip_len=0', 'integer >= 1']),
+    (
+        {f'{DATA}.pipeline.2': dict(type='Flip', direction='up')},
+        [f'{DATA}.pipeline.2', "'direction': 'up'"],
+    ),
+    (
+        {'val_evaluator.metric_list': ('top1',)},
+        ["val_evaluator={'metric_list': ('top1',)}", 'acc_metric'],
+    ),
+    (
+        {'optim_wrapper.optimizer.nesterov': True},
+        ['optim_wrapper.optimizer', "'nesterov': True", 'momentum'],
+    ),
+    ({'optim_wrapper.optimizer.type': 'Sgd'}, ["mean 'SGD'"]),
+    (
+        {'optim_wrapper.constructor': 'TSMOptimWrapper'},
+        ['constructor', "'TSMOptimWrapperConstructor'"],
+    ),
+    (
+        {
+            'optim_wrapper.paramwise_cfg': dict(
+                custom_keys=dict(backbone=dict(lr_mul=0.1))
+            )
+        },
+        ["custom_keys['backbone'].lr_mul", "'lr_mult'"],
+    ),
+    ({'optim_wrapper.clip_grad': 40}, ['clip_grad=40', 'max_norm=40']),
+    (
+        {'optim_wrapper.clip_grad': dict(max_nrom=40)},
+        ['clip_grad.max_nrom', 'clip_grad.max_norm?'],
+    ),
+    (
+        {'param_scheduler.0.gamma': '0.1'},
+        ["param_scheduler.0.gamma='0.1'", 'a number'],
+    ),
+    (
+        {'param_scheduler.0.milestones': [5]},
+        ['0.milestones=[5]', '2 epochs', 'not change at [5]'],
+    ),
+    # Monitored metrics
+    (
+        {'default_hooks.checkpoint.save_best': 'acc/top_1'},
+        ["save_best='acc/top_1'", "mean 'acc/top1'", 'acc/mean1, acc/top1'],
+    ),
+    (
+        {'custom_hooks': [dict(type='EarlyStoppingHook', monitor='top1')]},
+        ["custom_hooks.0.monitor='top1'", 'acc/top1'],
+    ),
+    ({'train_cfg.val_begin': 9}, ['val_begin=9', 'never validates']),
+    # Losses in the wrong place
+    (
+        {'model.losses': dict(kd=dict(type='KDLoss', teacher='vit_teacher'))},
+        ["teacher='vit_teacher'", "Did you mean 'vit'?"],
+    ),
+    (
+        {
+            'model.losses': dict(
+                ce=dict(type='CrossEntropyLoss', teacher='vit')
+            )
+        },
+        ["losses.ce.type='CrossEntropyLoss'", 'student_logits'],
+    ),
+    (
+        {'model.loss_rkd': dict(type='KDLoss')},
+        ["loss_rkd.type='KDLoss'", 'teacher_logits', "'RKDLoss'"],
+    ),
+    (
+        {'model.loss_sd': dict(type='DATWLoss', tau=4.0)},
+        ["loss_sd.type='DATWLoss'", "'StructureDiscrepancyLoss'"],
+    ),
+    (
+        {'model.data_preprocessor': dict(type='ActionDataPreprocessor')},
+        ['model.data_preprocessor', 'data_preprocessor.blending'],
+    ),
+    ({'model.student.tap': 5}, ['student.tap=5', 'name of a module']),
+    ({'model.student.stages': 'a'}, ["stages='a'", 'a list']),
 ]
 
 
@@ -296,6 +412,28 @@ def test_wrong_configs(folder, options, words):
         '\n'.join(map(str, found))
     )
     assert len(found) <= 2, '\n'.join(map(str, found))
+
+
+def test_one_mistake_is_one_problem(folder):
+    """A value of a wrong type is out of range, too."""
+    losses = dict(kd=dict(type='KDLoss', teacher='vit', tau='4'))
+    (found,) = problems(folder, {'model.losses': losses})
+    assert str(found) == ("model.losses.kd.tau='4': it must be a number > 0.")
+
+
+def test_built_models_show_wrong_taps(folder):
+    """Both at once, before a distiller is built."""
+    config = Config(right_config(folder))
+    config.model.student.tap = 'backbone.layer9'
+    config.model.cnn_teacher.stages = ['backbone.layer1', 'layer4']
+    assert check_config(config, strict=True) == []
+    found = check_config(config, strict=True, models=True)
+    assert [p.key for p in found] == [
+        'model.student.tap',
+        'model.cnn_teacher.stages',
+    ]
+    assert str(found[0]).startswith("model.student.tap='backbone.layer9': ")
+    assert 'backbone.layer4: (C, T, H, W)' in str(found[0])
 
 
 def test_all_problems_are_found_at_once(folder):

@@ -136,7 +136,7 @@ def read_log(path: str) -> Tuple[List[dict], List[dict]]:
     The last line of a killed run may be incomplete; it is ignored.
 
     Raises:
-        ValueError: If another line is no JSON.
+        ValueError: If another line is no JSON, or no dict.
     """
     training: List[dict] = []
     validation: List[dict] = []
@@ -149,6 +149,8 @@ def read_log(path: str) -> Tuple[List[dict], List[dict]]:
             if number == len(lines):
                 break
             raise ValueError(f'{path}, line {number}: {error}') from error
+        if not isinstance(record, dict):
+            raise ValueError(f'{path}, line {number} is no record: {line!r}')
         # MMEngine does not mark them, but only a training logs a loss.
         (training if 'loss' in record else validation).append(record)
     return training, validation

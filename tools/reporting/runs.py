@@ -18,7 +18,7 @@ from reproduction.records import (
     RESULT,
     epoch_of,
     final_checkpoint,
-    read_json,
+    read_record,
 )
 
 from dtkd_mmaction.files import read_text
@@ -158,7 +158,7 @@ def read_trained_run(work_dir: str, roots: Sequence[str] = ()) -> TrainedRun:
     imports = config.get('custom_imports')
     if imports:
         import_modules_from_strings(**dict(imports, allow_failed_imports=True))
-    record = read_json(osp.join(work_dir, RESULT)) or {}
+    record = read_record(osp.join(work_dir, RESULT)) or {}
     folder = osp.abspath(work_dir)
     if SEED_FOLDER.fullmatch(osp.basename(folder)):
         folder = osp.dirname(folder)

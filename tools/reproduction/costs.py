@@ -15,7 +15,7 @@ from dtkd_mmaction.recognizers.model_spec import (
 )
 
 from .plan import Run, teacher_specs
-from .records import read_json, write_json
+from .records import read_record, write_json
 from .stages import CACHE, PROBE
 
 # Forward pass, gradient of the weights, gradient of the inputs: equal cost.
@@ -35,7 +35,7 @@ class Counter:
     def __init__(self, path: str, print_line: Callable[[str], None]) -> None:
         self.path = path
         self.print_line = print_line
-        self.macs: Dict[str, int] = read_json(path) or {}
+        self.macs: Dict[str, int] = read_record(path) or {}
 
     def count(self, config: Config, frames: int, size: int, name: str) -> int:
         """Returns the MACs of one forward pass on one clip.
@@ -55,7 +55,7 @@ class Counter:
             self.print_line(f'Counting multiply-adds: {name}')
             macs = measure_complexity(config, frames, size).macs
             # Another process may have counted other models meanwhile.
-            self.macs = {**(read_json(self.path) or {}), key: macs}
+            self.macs = {**(read_record(self.path) or {}), key: macs}
             try:
                 write_json(self.path, self.macs)
             except OSError as error:

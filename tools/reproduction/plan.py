@@ -23,6 +23,8 @@ import yaml
 from compose_config import FUSIONS, compose, config_names, fusion_changes
 from mmengine.config import Config
 
+from dtkd_mmaction.files import DamagedFileError, read_json
+
 from .needed_files import how_to_fetch, how_to_prepare
 from .nested import found_under, map_strings
 from .stages import CACHE, PROBE, TRAIN, cache_folder
@@ -378,8 +380,10 @@ class Planner:
                 f'--teacher-cache: {self.teacher_cache} is no cache. Make it '
                 'with tools/cache_teachers.py once the teachers are trained.'
             )
-        with open(manifest) as f:
-            return json.load(f)['views']
+        try:
+            return read_json(manifest, keys=['views'])['views']
+        except DamagedFileError as error:
+            raise SystemExit(f'--teacher-cache: {error}') from error
 
     def stage_one(self, folder: str, wanted_by: str) -> str:
         """Finds the stage-one config with a work dir.

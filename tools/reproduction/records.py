@@ -22,11 +22,24 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Dict, List, Optional
 
 from dtkd_mmaction.engine.atomic_checkpoint_hook import AtomicLocalBackend
+from dtkd_mmaction.files import DamagedFileError, read_json
 
 from .plan import Run
 from .stages import TRAIN, stage_result
 
 BEGUN, RESULT = 'begun.json', 'result.json'
+# What the files hold at least.
+LAUNCHED = dict(config_sha256=str, launches=list)
+SHAPES: Dict[str, Dict[str, type]] = {
+    BEGUN: LAUNCHED,
+    RESULT: dict(
+        LAUNCHED,
+        metrics=dict,
+        training=dict,
+        checkpoint=str,
+        checkpoint_sha256=str,
+    ),
+}
 PACKAGES = ('torch', 'mmengine', 'mmcv', 'mmcv-lite', 'mmaction2')
 
 
@@ -43,19 +56,35 @@ class ConflictError(Exception):
     """The folder of a run contains another run."""
 
 
-def read_json(path: str) -> Optional[dict]:
-    """Returns the content of a file, or None if there is none.
+def read_record(path: str) -> Optional[dict]:
+    """Returns the content of a record, or None if there is none.
+
+    Args:
+        path (str): A ``begun.json``, ``result.json`` or ``macs.json``. Files
+            of the first two names must have the shape of :data:`SHAPES`.
 
     Raises:
-        SystemExit: If it is damaged.
+        SystemExit: If it is damaged or of another shape.
     """
     if not osp.isfile(path):
         return None
-    with open(path, 'rb') as f:
-        text = f.read()
+    shape = SHAPES.get(osp.basename(path), {})
     try:
-        return json.loads(text)
-    except ValueError as error:
+        content = read_json(path, keys=shape)
+        for key, kind in shape.items():
+            if not isinstance(content[key], kind):
+                raise DamagedFileError(
+                    f'{key!r} is a {type(content[key]).__name__}, expected a '
+                    f'{kind.__name__}'
+                )
+        for launch in content.get('launches', ()):
+            if not isinstance(launch, dict):
+                raise DamagedFileError(f'{launch!r} is no launch')
+        for name, value in content.get('metrics', {}).items():
+            if not isinstance(value, (int, float)):
+                raise DamagedFileError(f'{name} is {value!r}, not a number')
+        return content
+    except DamagedFileError as error:
         raise SystemExit(
             f'{path} is damaged ({error}). Remove it and run again: it is '
             'rebuilt from the other files in this folder.'
@@ -84,7 +113,7 @@ def _sha256_of(path: str, *_) -> str:
 
 def read_result(run: Run) -> Optional[dict]:
     """Returns the record of a finished run, or None."""
-    return read_json(osp.join(run.work_dir, RESULT))
+    return read_record(osp.join(run.work_dir, RESULT))
 
 
 def teacher_hashes(run: Run) -> Dict[str, str]:
@@ -100,7 +129,7 @@ def state_of(run: Run) -> State:
         ConflictError: If its folder contains a run of another config or with
             other teachers.
     """
-    begun = read_json(osp.join(run.work_dir, BEGUN))
+    begun = read_record(osp.join(run.work_dir, BEGUN))
     result = read_result(run)
     record = result or begun
     if record is not None and record['config_sha256'] != run.config_sha256:
@@ -178,7 +207,7 @@ def versions() -> Dict[str, str]:
 def note_launch(run: Run, command: List[str]) -> None:
     """Records that a run starts or resumes."""
     path = osp.join(run.work_dir, BEGUN)
-    begun = read_json(path)
+    begun = read_record(path)
     if begun is None:
         begun = dict(
             config=run.source,
@@ -210,7 +239,7 @@ def note_exit(run: Run, code: int, seconds: float) -> None:
         seconds (float): Duration. A launch that was killed has none.
     """
     path = osp.join(run.work_dir, BEGUN)
-    begun = read_json(path)
+    begun = read_record(path)
     begun['launches'][-1].update(exit_code=code, seconds=round(seconds, 1))
     write_json(path, begun)
 
@@ -251,7 +280,7 @@ def note_result(run: Run) -> dict:
 
 def _write_result(run: Run, outcome: dict) -> dict:
     result = dict(
-        read_json(osp.join(run.work_dir, BEGUN)),
+        read_record(osp.join(run.work_dir, BEGUN)),
         **outcome,
         checkpoint_sha256=sha256_of(
             osp.join(run.work_dir, outcome['checkpoint'])
@@ -309,6 +338,6 @@ def scalars(work_dir: str) -> List[dict]:
                     record = json.loads(line)
                 except ValueError:  # cut off by a kill
                     continue
-                if 'step' in record:
+                if isinstance(record, dict) and 'step' in record:
                     records.append(record)
     return records

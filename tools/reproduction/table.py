@@ -77,7 +77,7 @@ def measured_rows(
                 )
             # Published records contain no folders of this machine.
             for launch in result['launches']:
-                del launch['command']
+                launch.pop('command', None)
             folder = osp.relpath(run.work_dir, planner.roots[WORK])
             finished.append(dict(result, folder=folder))
         # With options or a method, it is not a config of the paper.

@@ -250,7 +250,10 @@ def test_the_record_of_reproduce_names_the_checkpoint(project, tmp_path):
     )
     (run / 'epoch_2.pth').rename(run / 'best.pth')
     record = dict(
+        config_sha256='',
         checkpoint='best.pth',
+        checkpoint_sha256='',
+        training={},
         metrics={'acc/top1': 0.25},
         launches=[dict(seconds=90.0, commit='0123456789abcdef')],
     )

@@ -191,6 +191,10 @@ def test_a_cache_serves_teachers_that_no_run_trains(folder, tmp_path):
 def test_no_cache_there(folder):
     with pytest.raises(SystemExit, match='nowhere is no cache'):
         planned(folder, teacher_cache=str(folder / 'nowhere'))
+    (folder / 'damaged').mkdir()
+    (folder / 'damaged' / 'manifest.json').write_text('{"version": 2}')
+    with pytest.raises(SystemExit, match=r'manifest.json lacks .*views'):
+        planned(folder, teacher_cache=str(folder / 'damaged'))
 
 
 def test_teacher_that_nothing_trains(folder):

@@ -267,10 +267,21 @@ def test_damaged_record(tmp_path):
     (run, *_) = planned_first(tmp_path)
     train(tmp_path, [run])
     path = os.path.join(run.work_dir, 'result.json')
-    with open(path, 'w') as f:
-        f.write('{"config')
-    with pytest.raises(SystemExit, match=f'{path} is damaged.*Remove it'):
-        state_of(run)
+    with open(path) as f:
+        right = json.load(f)
+    for wrong in (
+        '{"config',
+        '[]',
+        '{}',
+        json.dumps(dict(right, metrics=[0.5])),
+        json.dumps(dict(right, metrics={'acc/top1': '0.5'})),
+        json.dumps(dict(right, launches=['python'])),
+        json.dumps(dict(right, checkpoint=None)),
+    ):
+        with open(path, 'w') as f:
+            f.write(wrong)
+        with pytest.raises(SystemExit, match=f'{path} is damaged.*Remove it'):
+            state_of(run)
     os.remove(path)
     assert state_of(run) is State.RESUMABLE
 
