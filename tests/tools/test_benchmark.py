@@ -20,6 +20,7 @@ losses, report, steps, timing, workbench = (
     importlib.import_module(f'benchmarking.{name}')
     for name in ('losses', 'report', 'steps', 'timing', 'workbench')
 )
+known_methods = importlib.import_module('compose_config').known_methods
 
 
 @pytest.fixture(scope='module')
@@ -102,6 +103,8 @@ class TestOutcome:
             'kept views',
             'teacher cache',
         }
+        methods = {name for group, name in names if group == 'methods'}
+        assert methods == {*known_methods(), 'DT-KD'} - {'takd'}
         assert len(outcome[1]['targets']) == len(report.TARGETS)
 
     def test_numbers_are_numbers(self, outcome):

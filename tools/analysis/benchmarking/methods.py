@@ -1,5 +1,6 @@
 """Time of a training step of every method, beside the student's own."""
 
+import copy
 import sys
 from pathlib import Path
 from typing import List
@@ -18,8 +19,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from compose_config import TAKD, compose, known_methods  # noqa: E402
 
-TEACHER_KEYS = ('teacher', 'vit_teacher', 'cnn_teacher')
-
 
 def measure_methods(bench: Workbench) -> List[Row]:
     """Measures a step of each method, with the teachers' outputs at hand.
@@ -32,7 +31,11 @@ def measure_methods(bench: Workbench) -> List[Row]:
     for name in [*known_methods(), 'DT-KD']:
         if name == TAKD:
             continue
-        distiller = bench.live if name == 'DT-KD' else composed(bench, name)
+        distiller = (
+            copy.deepcopy(bench.live)
+            if name == 'DT-KD'
+            else composed(bench, name)
+        )
         batch = bench.batch(distiller)
         taught = distiller.teach(batch['inputs'], batch['data_samples'])
         distiller.teach = lambda *_, taught=taught: taught
