@@ -497,6 +497,16 @@ def test_wrong_lists(folder, tmp_path, split, text, words):
     )
 
 
+def test_weights_that_only_the_named_config_names(folder, tmp_path):
+    """A spec reads the model of a config, and not its ``load_from``."""
+    path = tmp_path / 'student.py'
+    Config(dict(model=tiny_x3d(), load_from='x3d.pth')).dump(path)
+    (found,) = problems(folder, {'model.student.cfg': str(path)}, None)
+    assert found.warning
+    assert 'load_from (x3d.pth) is not used' in str(found)
+    assert 'Write model.student.checkpoint' in str(found)
+
+
 def test_a_folder_as_list(folder):
     found = problems(folder, {f'{DATA}.ann_file': str(folder)})
     assert 'is a folder' in str(found[0])

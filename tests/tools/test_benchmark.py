@@ -226,6 +226,21 @@ class TestSteps:
         assert all(g is not None and g.isfinite().all() for g in gradients)
 
 
+def test_views_are_those_of_the_config():
+    model = tiny_distiller()
+    assert workbench.choose_views(model, None, None) == {
+        'student': [FRAMES, SIZE],
+        'vit_teacher': [FRAMES, SIZE],
+        'cnn_teacher': [FRAMES, 48],
+    }
+    given = workbench.choose_views(model, None, [2, 64])
+    assert given['student'] == [FRAMES, SIZE]
+    assert given['vit_teacher'] == given['cnn_teacher'] == [2, 64]
+    model['student'].pop('view')
+    with pytest.raises(SystemExit, match='model.student.view.*--student-view'):
+        workbench.choose_views(model, None, None)
+
+
 def test_no_two_models_are_alike(bench):
     states = [
         torch.load(bench.model[key].checkpoint)['state_dict']

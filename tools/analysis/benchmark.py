@@ -63,13 +63,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--batch', type=int, default=4, help='at least 2')
     parser.add_argument('--rounds', type=int, default=3)
-    for model, default in (('student', [16, 160]), ('teacher', [16, 224])):
+    for model in ('student', 'teacher'):
         parser.add_argument(
             f'--{model}-view',
             nargs=2,
             type=int,
-            default=default,
             metavar=('FRAMES', 'SIZE'),
+            help="default: that of the config's `view`",
         )
     parser.add_argument(
         '--compile',

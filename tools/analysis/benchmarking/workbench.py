@@ -3,7 +3,7 @@
 import argparse
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import cv2
 import numpy as np
@@ -32,6 +32,38 @@ VIDEO = dict(frames=90, width=320, height=240)
 LOGIT_STD = 3.0
 
 
+def choose_views(
+    model: dict, student: Optional[List[int]], teacher: Optional[List[int]]
+) -> Dict[str, List[int]]:
+    """Chooses the frames and the size that each model sees.
+
+    Args:
+        model (dict): Config of the distiller.
+        student (list[int], optional): Frames and size of the student,
+            instead of those of the config.
+        teacher (list[int], optional): The same for both teachers.
+
+    Returns:
+        dict[str, list[int]]: Key of the model -> frames and size.
+
+    Raises:
+        SystemExit: If the config does not say it.
+    """
+    views = {}
+    for key in MODEL_KEYS:
+        given = student if key == 'student' else teacher
+        view = model[key].get('view') or {}
+        chosen = given or [view.get('frames'), view.get('size')]
+        if not all(isinstance(value, int) for value in chosen):
+            option = 'student' if key == 'student' else 'teacher'
+            raise SystemExit(
+                f'model.{key}.view={dict(view)}: the benchmark needs `frames` '
+                f'and an integer `size`. Give --{option}-view FRAMES SIZE.'
+            )
+        views[key] = list(chosen)
+    return views
+
+
 class Workbench:
     """Makes models, clips and a cache once for all measurements.
 
@@ -56,11 +88,12 @@ class Workbench:
         self.model = Config.fromfile(args.config).model
         check_model(self.model)
         self.num_classes = self.model.get('num_classes')
-        for key in MODEL_KEYS:
-            frames, size = (
-                args.student_view if key == 'student' else args.teacher_view
-            )
+        views = choose_views(self.model, args.student_view, args.teacher_view)
+        for key, (frames, size) in views.items():
             self.model[key].view = dict(frames=frames, size=size)
+        # Clips as large as the largest view, as in a training.
+        args.student_view = views['student']
+        args.teacher_view = [max(values) for values in zip(*views.values())]
         self.clips = max(FEWEST_CLIPS, args.batch)
         write_clips(folder, self.clips, self.num_classes or 2)
         self.dataset_config = dict(
