@@ -76,11 +76,12 @@ def check_spec(
         return nothing
     nothing = nothing._replace(spec=spec)
     _check_spec_keys(spec, key, is_teacher, findings)
-    if 'cfg' not in spec:
+    if not isinstance(spec.get('cfg'), (str, dict)):
         findings.error(
             f'{key}.cfg',
-            "it is missing. Give a path, 'mmaction::recognition/...py' or a "
-            'model dict.',
+            "it must be a path, 'mmaction::recognition/...py' or a model "
+            'dict.',
+            shown(spec['cfg']) if 'cfg' in spec else '',
         )
         return nothing
     if is_teacher and 'checkpoint' not in spec:

@@ -178,6 +178,7 @@ WRONG = [
     # Models
     ({'model.type': 'DualTeacherDistiler'}, ['model.type', 'DualTeacherD']),
     ({'model.student.cfg': 'no/such.py'}, ['model.student.cfg', 'no/such.py']),
+    ({'model.student.cfg': None}, ['model.student.cfg=None', 'model dict']),
     ({'model.student': 'x3d.py'}, ['model.student', "dict with a 'cfg'"]),
     (
         {'model.vit_teacher': dict(_delete_=True, cfg=tiny_x3d())},
