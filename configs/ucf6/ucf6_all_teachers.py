@@ -8,7 +8,7 @@ model = dict(
     teachers=dict(
         wrong=dict(
             cfg='{{ fileDirname }}/efficientnet_lite0.py',
-            checkpoint='checkpoints/ucf6_efficientnet_lite0_wrong.pth',
+            checkpoint='checkpoints/ucf6_efficientnet_lite0_133_wrong.pth',
             view=dict(frames=4, size=112),
         ),
     ),

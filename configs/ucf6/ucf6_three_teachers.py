@@ -1,6 +1,10 @@
-# The two pretrained teachers of ucf6_pretrained.py and a weaker third one, the
-# ViT that was trained on these clips alone.
-_base_ = './ucf6_pretrained.py'
+# The two pretrained teachers of ucf6_unlabelled.py and a weaker third one: the
+# same CNN on frames of 48 px, as the student sees them.
+#     python tools/probe_teacher.py configs/ucf6/ucf6_three_teachers.py \
+#         --teacher weak --weights checkpoints/efficientnet_lite0.pth \
+#         --views 2 --group-by '_g(\d+)_' \
+#         --out checkpoints/ucf6_efficientnet_lite0_48px.pth
+_base_ = './ucf6_unlabelled.py'
 
 model = dict(
     _delete_=True,
@@ -10,9 +14,9 @@ model = dict(
         vit={{_base_.model.vit_teacher}},
         cnn={{_base_.model.cnn_teacher}},
         weak=dict(
-            cfg='{{ fileDirname }}/ucf6_vit_teacher.py',
-            checkpoint='work_dirs/ucf6/vit_teacher/epoch_*.pth',
-            view=dict(frames=8, size=48),
+            cfg='{{ fileDirname }}/efficientnet_lite0.py',
+            checkpoint='checkpoints/ucf6_efficientnet_lite0_48px.pth',
+            view=dict(frames=4, size=48),
         ),
     ),
 )

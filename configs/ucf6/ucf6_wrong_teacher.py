@@ -3,7 +3,7 @@
 #     python tools/analysis/wrong_teacher.py \
 #         checkpoints/ucf6_efficientnet_lite0_133.pth \
 #         --out checkpoints/ucf6_efficientnet_lite0_133_wrong.pth
-_base_ = './ucf6_pretrained.py'
+_base_ = './ucf6_unlabelled.py'
 
 model = dict(
     _delete_=True,

@@ -84,7 +84,7 @@ def load_config(spec: dict, key: str) -> Config:
         name if name.split('.')[0] in config else f'model.{name}': value
         for name, value in (spec.get('cfg_options') or {}).items()
     }
-    config.merge_from_dict(options)
+    config.merge_from_dict(copy.deepcopy(options))
     return config
 
 

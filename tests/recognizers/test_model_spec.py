@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from tiny_models import NUM_CLASSES, tiny_tsn, tiny_x3d
 
 from dtkd_mmaction.recognizers.model_spec import (
@@ -64,6 +65,15 @@ def test_an_inline_model_is_not_changed():
     cfg = tiny_x3d()
     load_config(dict(cfg=cfg, cfg_options={'cls_head.num_classes': 7}), KEY)
     assert cfg['cls_head']['num_classes'] == NUM_CLASSES
+
+
+def test_options_keep_their_delete_key():
+    """A spec that is loaded twice must give the same model."""
+    head = dict(_delete_=True, type='VerbNounHead', num_classes=(3, 4))
+    spec = ConfigDict(cfg=X3D_S, cfg_options=dict(cls_head=head))
+    models = [load_config(spec, KEY).model for _ in range(2)]
+    assert models[0] == models[1]
+    assert spec.cfg_options.cls_head == head
 
 
 def test_building_leaves_the_users_dict_as_it_is():
