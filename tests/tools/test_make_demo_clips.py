@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import decord
@@ -100,6 +101,14 @@ def test_a_clip_depends_on_seed_and_place_only(clips, tmp_path):
         assert np.array_equal(frames, read(again / 'videos' / name))
         assert np.array_equal(frames, read(larger / 'videos' / name))
         assert not np.array_equal(frames, read(other / 'videos' / name))
+
+
+def test_encoding_does_not_depend_on_chance(tmp_path):
+    frames = demo.draw_clip('clockwise', np.random.default_rng(0), 32, 16)
+    paths = [tmp_path / f'{i}.mp4' for i in range(400)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda path: demo.write_video(path, frames), paths))
+    assert len({path.read_bytes() for path in paths}) == 1
 
 
 def test_a_complete_set_is_left_alone_and_a_broken_one_is_mended(tmp_path):
