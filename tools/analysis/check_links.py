@@ -3,7 +3,8 @@
     python tools/analysis/check_links.py docs README.md
 
 Every relative link must lead to a file or folder, and every ``#anchor`` to a
-heading of the page. Exit code 1 with a list of those that do not.
+heading of the page. Exit code 1 with a list of those that do not. Folders
+whose name begins with ``_`` are left out: the built site is in one.
 """
 
 import argparse
@@ -47,13 +48,26 @@ def broken_links(page: Path) -> List[str]:
     return broken
 
 
+def pages_of(path: Path) -> List[Path]:
+    """Returns a file itself, or the Markdown pages below a folder."""
+    if not path.is_dir():
+        return [path]
+    return [
+        page
+        for page in sorted(path.rglob('*.md'))
+        if not any(
+            part.startswith('_') for part in page.relative_to(path).parts
+        )
+    ]
+
+
 def main() -> None:
     """Checks all pages and reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('paths', nargs='+', type=Path, help='files, folders')
-    pages: List[Path] = []
-    for path in parser.parse_args().paths:
-        pages += sorted(path.rglob('*.md')) if path.is_dir() else [path]
+    pages = [
+        page for path in parser.parse_args().paths for page in pages_of(path)
+    ]
     broken = [line for page in pages for line in broken_links(page)]
     if broken:
         sys.exit('\n'.join(broken))
