@@ -3,6 +3,7 @@ import logging
 from pathlib import Path
 
 import mmengine.config.config
+import mmengine.config.utils
 import mmengine.runner.runner
 import pytest
 from mmengine.logging import MMLogger
@@ -16,9 +17,11 @@ mmengine.runner.runner.collect_env = functools.lru_cache(
     mmengine.runner.runner.collect_env
 )
 mmengine.config.config.FormatCode = lambda text, **style: (text, True)
-# Every inherited stock config reads all metafiles of MMAction2.
-mmengine.config.config._get_external_cfg_path = functools.lru_cache(
-    mmengine.config.config._get_external_cfg_path
+# Every inherited stock config reads all metafiles of MMAction2 and imports
+# pkg_resources again.
+mmengine.config.utils.load = functools.lru_cache(mmengine.config.utils.load)
+mmengine.config.config.is_installed = functools.lru_cache(
+    mmengine.config.config.is_installed
 )
 
 # Tests of tools and of whole configs run nearly all of the package and assert

@@ -38,7 +38,6 @@ clips, teachers, options = (
     test_end_to_end.teachers,
     test_end_to_end.options,
 )
-pytestmark = pytest.mark.xdist_group('wheel')
 
 
 class Environment:

@@ -17,8 +17,9 @@ ruff check .
 ruff format --check .
 codespell
 mypy
-# A process a core, and not more than memory has room for.
-PYTEST=(python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup)
+# A process a core, and not more than memory has room for. One process runs all
+# tests of a file, so fixtures of a file are made once.
+PYTEST=(python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile)
 if (($#)); then
     exec "${PYTEST[@]}" "$@"
 fi

@@ -28,10 +28,6 @@ from dtkd_mmaction.deployment.runtimes import OnnxRuntime, TorchRuntime
 PIPELINE = [dict(type='SampleFrames', clip_len=FRAMES, test_mode=True)]
 
 
-# One process makes the module's fixtures, once.
-pytestmark = pytest.mark.xdist_group('onnx_export')
-
-
 @pytest.fixture(scope='module')
 def logits_of_clips(tmp_path_factory):
     """X3D; any batch of normalised clips in, logits out."""

@@ -23,10 +23,6 @@ losses, report, steps, timing, workbench = (
 known_methods = importlib.import_module('compose_config').known_methods
 
 
-# One process makes the module's fixtures, once.
-pytestmark = pytest.mark.xdist_group('benchmark')
-
-
 @pytest.fixture(scope='module')
 def config(tmp_path_factory):
     """Tiny models, none of which draws random numbers in a forward."""
