@@ -57,5 +57,8 @@ def logged(tmp_path_factory):
     handler.setFormatter(logging.Formatter('%(levelname)s %(message)s'))
     logger = MMLogger.get_current_instance()
     logger.addHandler(handler)
+    level = logger.level  # an earlier run may have left another
+    logger.setLevel('INFO')
     yield path.read_text
+    logger.setLevel(level)
     logger.removeHandler(handler)
