@@ -53,6 +53,8 @@ def test_every_method_of_the_tables_has_its_config():
         ('ucf6', 'results.md'),
         ('ucf6_long', 'results.md'),
         ('ucf6_untrained', 'results.md'),
+        ('ucf6_fusion_wrong', 'results.md'),
+        ('ucf6_rivals', 'results.md'),
         ('ucf6_control', 'results.md'),
         ('ucf6_longer', 'results.md'),
         ('ucf6_methods', 'results.md'),
